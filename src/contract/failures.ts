@@ -1,0 +1,36 @@
+/**
+ * Every `ApplicationFailure.type` cordon throws. docs/reference/failures.md matches this list both ways.
+ * Denied, expired and held are outcomes in the result, not failures.
+ */
+export const failureTypes = {
+  /** Network, timeout, 408, 425, 429, 5xx: retried, then parked. */
+  StigmemUnavailable: { retryable: true },
+  /** Another 4xx: the node said no. */
+  StigmemRejected: { retryable: false },
+  /** 401 or 403: the admin key is wrong or lacks a right. */
+  StigmemUnauthorized: { retryable: false },
+  /** A documented route this node doesn't have. */
+  StigmemUnsupported: { retryable: false },
+  /** An answer that does not match the wire schema. */
+  StigmemContract: { retryable: false },
+  /** The URL answers as another node than the one the incident is bound to. */
+  StigmemIdentity: { retryable: false },
+  /** The world moved since approval: plan again, ask again. */
+  PreconditionChanged: { retryable: false },
+  /** The start payload (or what an activity was given) fails its schema. */
+  InvalidInput: { retryable: false },
+  /** A complete, valid peer list has no such peer. */
+  PeerNotFound: { retryable: false },
+  /** Two peers match; people have to say which. */
+  PeerAmbiguous: { retryable: false },
+  /** The evidence folder can't be written or read: full, read-only or damaged. */
+  EvidenceUnavailable: { retryable: true },
+  /** A file cordon was configured with (policy, contacts) can't be read or parsed. */
+  ConfigInvalid: { retryable: false },
+} as const satisfies Record<string, { retryable: boolean }>;
+export type FailureType = keyof typeof failureTypes;
+
+/** Type guard for `ApplicationFailure.type`. */
+export function isFailureType(type: string | null | undefined): type is FailureType {
+  return typeof type === 'string' && Object.hasOwn(failureTypes, type);
+}

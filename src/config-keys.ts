@@ -1,0 +1,88 @@
+import ipaddr from 'ipaddr.js';
+import { z } from 'zod';
+import { defaultHostTaskQueue, defaultTaskQueue } from './contract/names.ts';
+
+function isBaseUrl(text: string): boolean {
+  if (!URL.canParse(text)) return false;
+  const { protocol, username, password, search, hash } = new URL(text);
+  return /^https?:$/.test(protocol) && `${username}${password}${search}${hash}` === '';
+}
+
+function isPeerPlace(text: string): boolean {
+  if (text === 'loopback' || ipaddr.isValid(text) || ipaddr.isValidCIDR(text)) return true;
+  return /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/i.test(text);
+}
+
+const inRange = (min: number, max: number, value: number) => value >= min && value <= max;
+const Path = z.string().max(4_096, 'a path of at most 4096 characters');
+
+/** A bearer key, as it may stand in a header. */
+export const Key = z.string().regex(/^[\x21-\x7e]{1,4096}$/, 'a key: printable characters without spaces');
+const Queue = z.string().regex(/^[\w.:-]{1,200}$/, 'a task queue name: up to 200 letters, digits and . : - _');
+const whole = (min: number, max: number) =>
+  z
+    .string()
+    .refine((t) => /^[0-9]{1,9}$/.test(t) && inRange(min, max, Number(t)), `a whole number from ${min} to ${max}`)
+    .transform(Number);
+
+// Every message completes "expected …". Descriptions and defaults are what docs/reference/config.md shows.
+const shape = {
+  STIGMEM_URL: z
+    .string()
+    .refine(isBaseUrl, 'an http or https URL without user, query or fragment, like http://127.0.0.1:8801')
+    .transform((text) => text.replace(/\/+$/, ''))
+    .optional()
+    .describe('Base URL of our own Stigmem node. The worker needs it; `start` and `doctor` use it when it is there.'),
+  STIGMEM_ADMIN_KEY: Key.optional().describe("The node's admin key. Never written anywhere."),
+  STIGMEM_ADMIN_KEY_FILE: Path.optional().describe('File that holds the admin key, instead of STIGMEM_ADMIN_KEY.'),
+  CORDON_AGENT_KEY: Key.optional().describe("An ordinary agent's key, to ask the node what an agent gets to see."),
+  CORDON_AGENT_KEY_FILE: Path.optional().describe("File that holds the agent's key, instead of CORDON_AGENT_KEY."),
+  CORDON_TASK_QUEUE: Queue.default(defaultTaskQueue).describe('Task queue of the worker.'),
+  CORDON_HOST_TASK_QUEUE: Queue.default(defaultHostTaskQueue).describe("Task queue of the node's host worker."),
+  CORDON_EVIDENCE_DIR: Path.default('./evidence').describe('Folder of the evidence, one folder below it per incident.'),
+  CORDON_POLICY_FILE: Path.optional().describe('Policy as YAML or JSON: who may decide, what counts as suspicious.'),
+  CORDON_CONTACTS_FILE: Path.optional().describe('Contacts as YAML or JSON: whom the notices are for.'),
+  CORDON_WEBHOOK_URL: z
+    .string()
+    .refine((text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol), 'an http or https URL')
+    .optional()
+    .describe('Notices are posted here as well. Treated as a secret.'),
+  CORDON_PEER_ALLOW: z
+    .string()
+    .transform((text) => text.split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()])))
+    .refine((parts) => parts.every(isPeerPlace), 'a comma list of `loopback`, host names, IP addresses and CIDRs')
+    .default([])
+    .describe("Where a peer's own endpoints may be read although the address is not public."),
+  CORDON_LOG_LEVEL: z
+    .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'fatal, error, warn, info, debug, trace or silent')
+    .default('info')
+    .describe('How much the worker logs.'),
+  CORDON_CONCURRENCY: whole(1, 64).default(4).describe('Writes to the node at the same time.'),
+  CORDON_WRITES_PER_HOUR: whole(1, 10_000_000).default(1_000).describe("The node's own limit of writes in an hour."),
+  CORDON_WRITE_HEADROOM: z
+    .string()
+    .refine((t) => /^[0-9]*\.?[0-9]+$/.test(t) && inRange(0, 0.9, Number(t)), 'a share from 0 to 0.9')
+    .transform(Number)
+    .default(0.1)
+    .describe('Share of that limit kept free for fences.'),
+  CORDON_PYTHON: Path.optional().describe('Set-up: the Python (3.11 or newer) to make the environment with.'),
+  CORDON_TEMPORAL_BIN: Path.optional().describe('Set-up and tests: a `temporal` executable of your own.'),
+  CORDON_TEMPORAL_TEST_SERVER_BIN: Path.optional().describe('Set-up and tests: a `temporal-test-server` of your own.'),
+  CORDON_STIGMEM_BIN: Path.optional().describe('Set-up and tests: a `stigmem` executable of your own.'),
+};
+
+/** The environment cordon reads. Everything is optional here; who needs what is decided in config.ts. */
+export const Environment = z.strictObject(shape);
+export type Values = z.infer<typeof Environment>;
+export type VariableName = keyof Values;
+export const variableNames = z.keyof(Environment).options;
+
+/** Variables whose value is never shown. */
+export const secretVariables: ReadonlySet<string> = new Set(['STIGMEM_ADMIN_KEY', 'CORDON_AGENT_KEY', 'CORDON_WEBHOOK_URL']);
+
+/** Every variable with its default and what it is for: the rows of docs/reference/config.md. */
+export const configKeys: readonly { name: string; default: string; description: string }[] = variableNames.map((name) => {
+  const value = shape[name].parse(undefined);
+  const text = value === undefined || Array.isArray(value) ? '' : String(value);
+  return { name, default: text, description: shape[name].description ?? '' };
+});

@@ -1,0 +1,137 @@
+import { readFileSync } from 'node:fs';
+import type { z } from 'zod';
+import { Environment, Key, secretVariables, variableNames, type Values, type VariableName } from './config-keys.ts';
+import { shown } from './contract/schemas.ts';
+
+/** Environment variables by name: `process.env`, or a test's own. */
+export type Env = Readonly<Record<string, string | undefined>>;
+
+/** One thing wrong with the configuration. `got` never holds a secret's value. */
+export interface ConfigIssue {
+  variable: string;
+  expected: string;
+  got: string;
+}
+
+/** Bad configuration: nothing was connected to, nothing was sent. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+  readonly issues: readonly ConfigIssue[];
+  constructor(issues: readonly ConfigIssue[]) {
+    super(issues.map((i) => `${i.variable}: expected ${i.expected}, got ${i.got}`).join('\n'));
+    this.issues = issues;
+  }
+}
+
+/** How to reach our own node. */
+export interface NodeConfig {
+  url: string;
+  adminKey: string;
+}
+
+/** What every command needs: no node, no key. */
+export type CliConfig = ReturnType<typeof parseCliConfig>;
+/** What the worker needs. */
+export type WorkerConfig = ReturnType<typeof parseWorkerConfig>;
+
+const cliNames = ['CORDON_TASK_QUEUE', 'CORDON_HOST_TASK_QUEUE', 'CORDON_EVIDENCE_DIR', 'CORDON_LOG_LEVEL'] as const;
+const fileNames = ['CORDON_POLICY_FILE', 'CORDON_CONTACTS_FILE'] as const;
+const keyNames = ['STIGMEM_URL', 'STIGMEM_ADMIN_KEY', 'STIGMEM_ADMIN_KEY_FILE'] as const;
+
+/** Temporal and evidence only, so that `cordon approve` works on a machine without the node's key. */
+export function parseCliConfig(env: Env = process.env) {
+  const values = read(env, [...cliNames, ...fileNames]);
+  return {
+    taskQueue: values.CORDON_TASK_QUEUE,
+    hostTaskQueue: values.CORDON_HOST_TASK_QUEUE,
+    evidenceDir: values.CORDON_EVIDENCE_DIR,
+    logLevel: values.CORDON_LOG_LEVEL,
+    policyFile: values.CORDON_POLICY_FILE,
+    contactsFile: values.CORDON_CONTACTS_FILE,
+  };
+}
+
+/** Our node and its key; undefined when STIGMEM_URL or the key is not set at all. */
+export function parseNodeConfig(env: Env = process.env): NodeConfig | undefined {
+  const values = read(env, keyNames);
+  const adminKey = secretOf(values, 'STIGMEM_ADMIN_KEY');
+  if (values.STIGMEM_URL === undefined || adminKey === undefined) return undefined;
+  return { url: values.STIGMEM_URL, adminKey };
+}
+
+/** Everything the worker needs. Throws {@link ConfigError} before anything connects. */
+export function parseWorkerConfig(env: Env = process.env) {
+  const values = read(env, variableNames);
+  const node = parseNodeConfig(env);
+  if (node === undefined) {
+    const missing = values.STIGMEM_URL === undefined ? 'STIGMEM_URL' : 'STIGMEM_ADMIN_KEY or STIGMEM_ADMIN_KEY_FILE';
+    throw new ConfigError([{ variable: missing, expected: 'a value: the worker needs it', got: 'nothing' }]);
+  }
+  return {
+    ...parseCliConfig(env),
+    node,
+    agentKey: secretOf(values, 'CORDON_AGENT_KEY'),
+    webhookUrl: values.CORDON_WEBHOOK_URL,
+    peerAllow: values.CORDON_PEER_ALLOW,
+    concurrency: values.CORDON_CONCURRENCY,
+    writesPerHour: values.CORDON_WRITES_PER_HOUR,
+    writeHeadroom: values.CORDON_WRITE_HEADROOM,
+  };
+}
+
+/** Executables that tests and the demo use instead of those in `.tools/`. */
+export function parseToolsConfig(env: Env = process.env) {
+  const values = read(env, ['CORDON_TEMPORAL_BIN', 'CORDON_TEMPORAL_TEST_SERVER_BIN', 'CORDON_STIGMEM_BIN']);
+  return {
+    temporal: values.CORDON_TEMPORAL_BIN,
+    temporalTestServer: values.CORDON_TEMPORAL_TEST_SERVER_BIN,
+    stigmem: values.CORDON_STIGMEM_BIN,
+  };
+}
+
+/** Checks the wanted variables, and that no variable under our prefix is unknown. Empty means not set. */
+function read<N extends VariableName>(env: Env, wanted: readonly N[]): Pick<Values, N> {
+  const picked = Object.entries(env).filter(
+    ([name, value]) =>
+      value !== undefined && value !== '' && (wanted.some((w) => w === name) || isUnknown(name)),
+  );
+  const parsed = Environment.safeParse(Object.fromEntries(picked));
+  if (parsed.success) return parsed.data;
+  throw new ConfigError(parsed.error.issues.flatMap((issue) => explain(issue, env)));
+}
+
+function isUnknown(name: string): boolean {
+  return name.startsWith('CORDON_') && !variableNames.some((known) => known === name);
+}
+
+function explain(issue: z.core.$ZodIssue, env: Env): ConfigIssue[] {
+  if (issue.code === 'unrecognized_keys') {
+    const expected = 'only the variables of docs/reference/config.md under CORDON_ (unset it, or correct its name)';
+    return issue.keys.map((variable) => ({ variable, expected, got: 'a variable cordon does not know' }));
+  }
+  const variable = String(issue.path[0]);
+  const hidden = secretVariables.has(variable) ? 'another value (not shown)' : undefined;
+  return [{ variable, expected: issue.message, got: hidden ?? shown(withoutSecrets(env[variable])) }];
+}
+
+/** What a person may have put into a URL by mistake: a password, a token in the query. */
+function withoutSecrets(text = ''): string {
+  return text.replace(/\/\/[^@/]*@/, '//…@').replace(/[?#].*$/s, '?…');
+}
+
+/** A key given directly or in a file, never both. */
+function secretOf(values: Partial<Values>, name: 'STIGMEM_ADMIN_KEY' | 'CORDON_AGENT_KEY'): string | undefined {
+  const file = values[`${name}_FILE`];
+  if (file === undefined) return values[name];
+  const wrong = (expected: string, got: string) => new ConfigError([{ variable: `${name}_FILE`, expected, got }]);
+  if (values[name] !== undefined) throw wrong(`nothing while ${name} is set`, 'both');
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8').trim();
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : 'an error';
+    throw wrong('a readable file', `${code} for ${shown(file)}`);
+  }
+  if (!Key.safeParse(text).success) throw wrong('a file with one key and nothing else', 'another content (not shown)');
+  return text;
+}

@@ -1,0 +1,99 @@
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { configKeys } from '../../src/config-keys.ts';
+import { ConfigError, parseCliConfig, parseNodeConfig, parseWorkerConfig, type Env } from '../../src/config.ts';
+
+const canary = 'sk-canary-7f3a91';
+const node = { STIGMEM_URL: 'http://127.0.0.1:8801/', STIGMEM_ADMIN_KEY: canary };
+
+function issuesOf(parse: (env: Env) => unknown, env: Env) {
+  try {
+    parse(env);
+  } catch (error) {
+    if (error instanceof ConfigError) return error.issues;
+    throw error;
+  }
+  return [];
+}
+
+describe('config', () => {
+  it('gives the worker typed values and defaults', () => {
+    expect(parseWorkerConfig({ ...node, CORDON_PEER_ALLOW: 'loopback, 10.0.0.0/8,peer.example' })).toMatchObject({
+      node: { url: 'http://127.0.0.1:8801', adminKey: canary },
+      taskQueue: 'stigmem-runbooks',
+      hostTaskQueue: 'stigmem-host',
+      evidenceDir: './evidence',
+      peerAllow: ['loopback', '10.0.0.0/8', 'peer.example'],
+      concurrency: 4,
+      writesPerHour: 1_000,
+      writeHeadroom: 0.1,
+      agentKey: undefined,
+    });
+  });
+
+  it('lets the CLI run without a node, a key or a readable key file', () => {
+    const env = { STIGMEM_ADMIN_KEY_FILE: '/nowhere/key', CORDON_CONCURRENCY: 'many' };
+    expect(parseCliConfig(env).taskQueue).toBe('stigmem-runbooks');
+    expect(parseNodeConfig({})).toBeUndefined();
+    expect(parseNodeConfig({ STIGMEM_URL: 'http://127.0.0.1:1' })).toBeUndefined();
+  });
+
+  it('treats an empty variable as not set', () => {
+    expect(parseCliConfig({ CORDON_TASK_QUEUE: '', CORDON_EVIDENCE_DIR: '' }).evidenceDir).toBe('./evidence');
+  });
+
+  it.each([
+    ['CORDON_CONCURRENCY', '0', 'a whole number from 1 to 64', '"0"'],
+    ['CORDON_CONCURRENCY', '4.5', 'a whole number from 1 to 64', '"4.5"'],
+    ['CORDON_WRITE_HEADROOM', '10%', 'a share from 0 to 0.9', '"10%"'],
+    ['CORDON_LOG_LEVEL', 'loud', 'fatal, error, warn', '"loud"'],
+    ['CORDON_PEER_ALLOW', 'http://x', 'a comma list', '"http://x"'],
+    ['CORDON_TASK_QUEUE', 'a b', 'a task queue name', '"a b"'],
+    ['STIGMEM_URL', 'ftp://x', 'an http or https URL', '"ftp://x"'],
+    ['STIGMEM_URL', `http://root:${canary}@h/?k=${canary}`, 'an http or https URL', '"http://…@h/?…"'],
+    ['STIGMEM_ADMIN_KEY', `${canary} with spaces`, 'a key', 'not shown'],
+    ['CORDON_WEBHOOK_URL', `hooks/${canary}`, 'an http or https URL', 'not shown'],
+  ])('names %s=%s, what was expected and what came', (variable, value, expected, got) => {
+    const issues = issuesOf(parseWorkerConfig, { ...node, [variable]: value });
+    expect(issues).toHaveLength(1);
+    expect(issues[0]?.variable).toBe(variable);
+    expect(issues[0]?.expected).toContain(expected);
+    expect(issues[0]?.got).toContain(got);
+    expect(JSON.stringify(issues)).not.toContain(canary);
+  });
+
+  it('refuses an unknown variable under our prefix, whoever reads', () => {
+    const env = { CORDON_TASKQUEUE: 'x', OTHER_THING: 'y', STIGMEM_UNRELATED: 'z' };
+    expect(issuesOf(parseCliConfig, env).map((i) => i.variable)).toEqual(['CORDON_TASKQUEUE']);
+    expect(issuesOf(parseWorkerConfig, { ...node, ...env }).map((i) => i.variable)).toEqual(['CORDON_TASKQUEUE']);
+  });
+
+  it('says what the worker misses', () => {
+    expect(issuesOf(parseWorkerConfig, {})[0]?.variable).toBe('STIGMEM_URL');
+    const second = issuesOf(parseWorkerConfig, { STIGMEM_URL: node.STIGMEM_URL });
+    expect(second[0]?.variable).toBe('STIGMEM_ADMIN_KEY or STIGMEM_ADMIN_KEY_FILE');
+  });
+
+  it('reads a key from a file, and refuses two sources or a file that is no key', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'cordon-config-'));
+    const file = join(folder, 'key');
+    writeFileSync(file, `${canary}\n`);
+    const url = { STIGMEM_URL: node.STIGMEM_URL };
+    expect(parseNodeConfig({ ...url, STIGMEM_ADMIN_KEY_FILE: file })?.adminKey).toBe(canary);
+    expect(issuesOf(parseNodeConfig, { ...node, STIGMEM_ADMIN_KEY_FILE: file })[0]?.got).toBe('both');
+    expect(issuesOf(parseNodeConfig, { ...url, STIGMEM_ADMIN_KEY_FILE: `${file}.no` })[0]?.got).toContain('ENOENT');
+    writeFileSync(file, `${canary}\nand more\n`);
+    const issues = issuesOf(parseNodeConfig, { ...url, STIGMEM_ADMIN_KEY_FILE: file });
+    expect(issues[0]?.expected).toContain('one key');
+    expect(JSON.stringify(issues)).not.toContain(canary);
+  });
+
+  it('is what docs/reference/config.md shows', () => {
+    const rows = configKeys.map((k) => `| \`${k.name}\` | ${k.default === '' ? '' : `\`${k.default}\``} | ${k.description} |`);
+    const doc = readFileSync(new URL('../../docs/reference/config.md', import.meta.url), 'utf8');
+    const inDoc = doc.split('\n').filter((line) => /^\| `(STIGMEM|CORDON)_/.test(line));
+    expect(inDoc).toEqual(rows);
+  });
+});

@@ -1,0 +1,97 @@
+import type { WorkflowExecutionDescription } from '@temporalio/client';
+import { incidentId, workflowType } from '../contract/names.ts';
+import { Status, type Status as StatusAnswer } from '../contract/schemas.ts';
+import { isNoWorker, isNotFound, withDeadline, type TemporalSession } from '../temporal.ts';
+import { CliError } from './exit.ts';
+import { clean } from './text.ts';
+
+/** How long the worker, and how long the server alone, may take: 5 s in all with nobody alive. */
+export const workerMs = 2_800;
+export const serverMs = 1_500;
+
+/** The incident a person meant: its workflow id and latest run. */
+export interface Incident {
+  id: string;
+  runId: string;
+  isOpen: boolean;
+  description: WorkflowExecutionDescription;
+}
+
+/** Finds an incident by workflow id, peer node_id, or any part of an id that only one incident has. */
+export async function findIncident(session: TemporalSession, text: string): Promise<Incident> {
+  const exact = await Promise.all([...new Set([text, incidentId(text, 'live')])].map((id) => describe(session, id)));
+  const found = exact.find((incident) => incident !== undefined);
+  if (found !== undefined) return found;
+  const ids = await matchingIds(session, text);
+  const [only, ...others] = ids;
+  if (only !== undefined && others.length === 0) {
+    const incident = await describe(session, only);
+    if (incident !== undefined) return incident;
+  }
+  if (others.length === 0) throw new CliError('noIncident', `no incident is called ${clean(text)}`, 'cordon list');
+  const list = ids.slice(0, 10).map((id) => `  ${clean(id)}`);
+  throw new CliError('usage', [`${ids.length} incidents match ${clean(text)}; say which:`, ...list].join('\n'), 'cordon list');
+}
+
+/** The incident under exactly this workflow id; undefined if there is none, or if it is another kind of workflow. */
+export async function describe(session: TemporalSession, id: string): Promise<Incident | undefined> {
+  if (id === '' || id.length > 1_000) return undefined;
+  try {
+    const handle = session.client.workflow.getHandle(id);
+    const description = await withDeadline(session.client, serverMs, () => handle.describe());
+    if (description.type !== workflowType) return undefined;
+    const { status, runId } = description;
+    return { id, runId, isOpen: status.name === 'RUNNING' || status.name === 'PAUSED', description };
+  } catch (error) {
+    if (isNotFound(error)) return undefined;
+    throw error;
+  }
+}
+
+/** Ids that contain `text`: of open incidents if any of them does, else of closed ones. */
+async function matchingIds(session: TemporalSession, text: string): Promise<string[]> {
+  for (const status of ['=', '!=']) {
+    const query = `WorkflowType='${workflowType}' AND ExecutionStatus${status}'Running'`;
+    const ids = await withDeadline(session.client, serverMs, async () => {
+      const found = new Set<string>();
+      let seen = 0;
+      for await (const { workflowId } of session.client.workflow.list({ query })) {
+        if (workflowId.includes(text)) found.add(workflowId);
+        if ((seen += 1) >= 1_000) break;
+      }
+      return [...found];
+    });
+    if (ids.length > 0) return ids;
+  }
+  return [];
+}
+
+/** The workflow's own status; undefined when no worker answers in time. */
+export async function askStatus(session: TemporalSession, id: string): Promise<StatusAnswer | undefined> {
+  const answer = await ask(session, id, 'status', []);
+  if (answer === undefined) return undefined;
+  const parsed = Status.safeParse(answer);
+  if (parsed.success) return parsed.data;
+  const field = parsed.error.issues[0]?.path.map(String).join('.') ?? '';
+  throw new CliError('failed', `status was answered in another shape (at ${field}): the worker is of another version`);
+}
+
+/** A query's answer; undefined when no worker answers in time. */
+export async function ask(session: TemporalSession, id: string, query: string, args: unknown[]): Promise<unknown> {
+  try {
+    const handle = session.client.workflow.getHandle(id);
+    return await withDeadline(session.client, workerMs, () => handle.query<unknown, unknown[]>(query, ...args));
+  } catch (error) {
+    if (isNoWorker(error)) return undefined;
+    throw error;
+  }
+}
+
+/** Sends a signal; only the server has to be alive. */
+export async function send(session: TemporalSession, id: string, signal: string, payload: object): Promise<void> {
+  const handle = session.client.workflow.getHandle(id);
+  await withDeadline(session.client, serverMs, () => handle.signal<[object]>(signal, payload)).catch((error: unknown) => {
+    if (isNotFound(error)) throw new CliError('failed', `${clean(id)} is closed: it takes no more messages`, 'cordon list');
+    throw error;
+  });
+}

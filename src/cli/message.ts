@@ -1,0 +1,93 @@
+import { steps } from '../contract/names.ts';
+import { CloseRequest, Note, StepMessage, type Status } from '../contract/schemas.ts';
+import type { Answer, Cli } from './cli.ts';
+import { unconfirmed } from './decide.ts';
+import { CliError } from './exit.ts';
+import { askStatus, findIncident, send, type Incident } from './incident.ts';
+import { checked, required } from './input.ts';
+import { clean, shellWord } from './text.ts';
+
+export interface MessageOptions {
+  by?: string;
+  note?: string;
+  text?: string;
+  outcome?: string;
+  reason?: string;
+}
+
+const anyRun = '00000000';
+
+/** `note`: something for the record. */
+export async function note(cli: Cli, text: string, words: string, options: MessageOptions): Promise<Answer> {
+  const payload = checked(Note, { by: named(options), text: words }, 'the note');
+  return await tell(cli, text, 'note', () => payload, 'your note');
+}
+
+/** `retry`, `done`, `skip`: what to do about a step that is stuck. */
+export async function aboutStep(
+  cli: Cli,
+  verb: 'retry' | 'done' | 'skip',
+  text: string,
+  step: string,
+  options: MessageOptions,
+): Promise<Answer> {
+  if (!steps.some((known) => known === step)) {
+    throw new CliError('usage', `step: expected one of ${steps.join(', ')}; got ${JSON.stringify(step)}`);
+  }
+  if (verb !== 'retry') required(options.note, '--note', verb === 'skip' ? 'why it may be left out' : 'what was done by hand');
+  const fields = { step, by: named(options), ...(options.note === undefined ? {} : { note: options.note }) };
+  checked(StepMessage, { ...fields, run: anyRun }, `the ${verb}`);
+  return await tell(cli, text, verb, (run) => ({ ...fields, run }), `your ${verb} of ${step}`);
+}
+
+/** `close`: asks for an end; it opens a gate, approved like any other. */
+export async function close(cli: Cli, text: string, options: MessageOptions): Promise<Answer> {
+  const outcome = required(options.outcome, '--outcome', 'expelled or dismissed');
+  const reason = required(options.reason, '--reason', 'why it may end like this');
+  const fields = { outcome, by: named(options), reason };
+  checked(CloseRequest, { ...fields, run: anyRun }, 'the close request');
+  const answer = await tell(cli, text, 'close', (run) => ({ ...fields, run }), `your request to close as ${outcome}`);
+  if (answer.exit !== undefined) return answer;
+  const gate = outcome === 'dismissed' ? 'restore' : 'close';
+  return { ...answer, text: [...answer.text, `It opens gate ${gate}: approve that gate when it waits.`] };
+}
+
+/** Sends a signal and reads back whether the incident refused it. */
+async function tell(
+  cli: Cli,
+  text: string,
+  signal: string,
+  payload: (run: string) => object,
+  what: string,
+): Promise<Answer> {
+  const session = await cli.temporal();
+  const incident = await findIncident(session, text);
+  if (!incident.isOpen) throw closed(incident);
+  const before = await cli.working('asking for the status', askStatus(session, incident.id));
+  const sent = payload(incident.runId);
+  await send(session, incident.id, signal, sent);
+  const json = { signal, payload: sent };
+  if (before === undefined) return unconfirmed(incident.id, what, json);
+  const after = await cli.working('reading back', askStatus(session, incident.id));
+  if (after === undefined) return unconfirmed(incident.id, what, json);
+  const refusal = newRefusal(before, after);
+  const show = `next: cordon show ${shellWord(incident.id)}`;
+  if (refusal !== undefined) {
+    const lines = refusal.detail === undefined ? [show] : [clean(refusal.detail), show];
+    const next = `REFUSED (${refusal.because}): ${clean(what)} changed nothing`;
+    return { next, text: lines, json: { incident: incident.id, ...json, refused: refusal }, exit: 'failed' };
+  }
+  return { next: `taken: ${clean(what)}`, text: [show], json: { incident: incident.id, ...json, phase: after.phase, state: after.state } };
+}
+
+function newRefusal(before: Status, after: Status): Status['refused']['last'][number] | undefined {
+  // Status keeps the last refusals in order; the newest is the last one.
+  return after.refused.count > before.refused.count ? after.refused.last.at(-1) : undefined;
+}
+
+function closed(incident: Incident): CliError {
+  const state = incident.description.status.name.toLowerCase();
+  return new CliError('failed', `${clean(incident.id)} is closed (${state}): nothing was sent`, `cordon show ${shellWord(incident.id)}`);
+}
+
+const named = (options: MessageOptions) => required(options.by, '--by', 'the name of the person who says so');

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { EvidenceEntry, NO_PREVIOUS, closeEntry, readEntry } from './entry.ts';
 import type { SealMeta } from './entry.ts';
 import { EvidenceError, errnoOf, guarded } from './errors.ts';
-import { putObject, syncDir, writeSynced } from './objects.ts';
+import { placeFile, putObject, syncDir } from './objects.ts';
 import type { Digest } from './objects.ts';
 
 export const TORN_NAME = /^index\.torn-([1-9][0-9]{0,5})$/;
@@ -55,9 +55,8 @@ export class Chain {
     // A crash between copying and cutting leaves a copy behind: it is the same line.
     const copied = last !== undefined && (await readFile(join(this.#dir, last))).equals(torn);
     if (!copied) {
-      const next = Number(TORN_NAME.exec(last ?? '')?.[1] ?? 0) + 1;
-      await writeSynced(join(this.#dir, `index.torn-${next}`), [torn]);
-      await guarded(this.#dir, 'syncing the folder', () => syncDir(this.#dir));
+      const next = tornNumber(last ?? '') + 1;
+      await placeFile(join(this.#dir, `index.torn-${next}`), torn);
     }
     await guarded(this.#file, 'cutting off a line that was cut short', () => this.#truncate());
   }
@@ -139,8 +138,7 @@ export class Chain {
 
   async #tornFiles(): Promise<string[]> {
     const names = await guarded(this.#dir, 'listing the folder', () => readdir(this.#dir));
-    const number = (name: string): number => Number(TORN_NAME.exec(name)?.[1] ?? 0);
-    return names.filter((name) => TORN_NAME.test(name)).toSorted((a, b) => number(a) - number(b));
+    return names.filter((name) => TORN_NAME.test(name)).toSorted((a, b) => tornNumber(a) - tornNumber(b));
   }
 
   #corrupt(what: string): EvidenceError {
@@ -150,4 +148,8 @@ export class Chain {
       `${what}; keep the folder as it is and run \`cordon verify\` on it`,
     );
   }
+}
+
+function tornNumber(name: string): number {
+  return Number(TORN_NAME.exec(name)?.[1] ?? 0);
 }

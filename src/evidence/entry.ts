@@ -1,6 +1,7 @@
 import * as z from 'zod';
 
 import { canonicalJson, sha256Hex } from './canonical.ts';
+import { SAFE_FILE_NAME } from './names.ts';
 
 /** `prev` of the first entry. */
 export const NO_PREVIOUS = '0'.repeat(64);
@@ -35,7 +36,7 @@ export const EvidenceEntry = SealMeta.extend({
   sha256: hex,
   bytes: z.int().min(0),
   revision: z.int().min(1),
-  file: z.string().min(1).max(200).optional(),
+  file: z.string().regex(SAFE_FILE_NAME).optional(),
   prev: hex,
   hash: hex,
 });

@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { link, mkdir, readdir, readFile, stat, truncate, unlink, writeFile } from 'node:fs/promises';
+import { link, readdir, readFile, stat, truncate, unlink, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { EvidenceError, errnoOf, guarded } from './errors.ts';
+import { makeDir } from './objects.ts';
 
 const WAIT_MS = 30_000;
 /** A holder on another host (a shared volume) can't be asked whether it lives: after this long it counts as dead. */
@@ -45,7 +46,7 @@ async function locked<T>(dir: string, work: () => Promise<T>, waitMs: number): P
 }
 
 async function acquire(dir: string, waitMs: number): Promise<string> {
-  await mkdir(dir, { recursive: true, mode: 0o700 });
+  await makeDir(dir);
   const claim = join(dir, `claim-${randomUUID()}`);
   try {
     await writeFile(claim, JSON.stringify(await self()), { flag: 'wx', mode: 0o600 });

@@ -1,5 +1,7 @@
 import { sha256Hex } from './canonical.ts';
 
+export const SAFE_FILE_NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$/;
+
 /**
  * The folder name of an incident: at most 40 readable characters of [a-z0-9-] and the first 16 hex digits of the id's
  * sha256. Ids are chosen by strangers: two that differ have different folders, and none leaves the root.
@@ -19,7 +21,7 @@ export function incidentFolderName(incidentId: string): string {
  * piece of the sha256 of what was asked for before its extension.
  */
 export function safeFileName(name: string): string {
-  if (/^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$/.test(name)) return name;
+  if (SAFE_FILE_NAME.test(name)) return name;
   const flat = name
     .slice(-100)
     .replace(/[^A-Za-z0-9._-]+/g, '-')

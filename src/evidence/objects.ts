@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { lstat, mkdir, open, rename, unlink } from 'node:fs/promises';
+import { lstat, mkdir, open, rename, stat, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import { canonicalJson } from './canonical.ts';
@@ -8,6 +8,19 @@ import { EvidenceError, errnoOf, guarded, toEvidenceError } from './errors.ts';
 
 /** `sha256`: lower-case hex · `bytes`: length. */
 export type Digest = { sha256: string; bytes: number };
+
+/** mkdir -p that tells the real errno: Node's `recursive` says ENOENT on a read-only disk. */
+export async function makeDir(dir: string, tries = 2): Promise<void> {
+  try {
+    await mkdir(dir, { mode: 0o700 });
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT' && dirname(dir) !== dir && tries > 1) {
+      await makeDir(dirname(dir));
+      return makeDir(dir, tries - 1);
+    }
+    if (errnoOf(error) !== 'EEXIST' || !(await stat(dir)).isDirectory()) throw error;
+  }
+}
 
 /** Makes a new name in `dir` survive a power cut. */
 export async function syncDir(dir: string): Promise<void> {
@@ -58,12 +71,12 @@ export async function putObject(
   const folder = join(dir, 'objects');
   const temporary = join(folder, `.tmp-${process.pid}-${randomUUID()}`);
   try {
-    await guarded(folder, 'making the folder', () => mkdir(folder, { recursive: true, mode: 0o700 }));
+    await guarded(folder, 'making the folder', () => makeDir(folder));
     const digest = await writeSynced(temporary, chunks);
     const target = objectPath(dir, digest.sha256);
     await guarded(target, 'storing an object', async () => {
       if (await checkObject(dir, digest.sha256, digest.bytes)) return;
-      await mkdir(dirname(target), { recursive: true, mode: 0o700 });
+      await makeDir(dirname(target));
       await rename(temporary, target);
       await syncDir(dirname(target));
       await syncDir(folder);
@@ -93,6 +106,21 @@ export async function writeSynced(
     await handle.close();
   }
   return { sha256: hash.digest('hex'), bytes };
+}
+
+/** Writes `bytes` to `file`, whole or not at all, in place of what was there; synced. */
+export async function placeFile(file: string, bytes: Uint8Array): Promise<void> {
+  const temporary = join(dirname(file), `.tmp-${process.pid}-${randomUUID()}`);
+  await guarded(file, 'writing a file', async () => {
+    await makeDir(dirname(file));
+    try {
+      await writeSynced(temporary, [bytes]);
+      await rename(temporary, file);
+    } finally {
+      await unlink(temporary).catch(() => undefined);
+    }
+    await syncDir(dirname(file));
+  });
 }
 
 /** True if the object is there and whole, false if there is none; throws `corrupt` if it does not match its name. */

@@ -1,5 +1,3 @@
-import { randomUUID } from 'node:crypto';
-import { mkdir, rename, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
 import { canonicalJson } from './canonical.ts';
@@ -14,11 +12,12 @@ import {
   checkObject,
   digestFile,
   fileChunks,
+  makeDir,
   objectPath,
+  placeFile,
   putObject,
   syncDir,
   toNdjson,
-  writeSynced,
 } from './objects.ts';
 
 export const INCIDENT_FILE = 'incident.json';
@@ -52,13 +51,13 @@ export class EvidenceStore {
       throw new EvidenceError('invalid', root, 'an incident id has 1 to 10,000 characters');
     }
     const store = new EvidenceStore(join(root, incidentFolderName(incidentId)));
-    await guarded(store.dir, 'making the folder', () => mkdir(store.dir, { recursive: true, mode: 0o700 }));
+    await guarded(store.dir, 'making the folder', () => makeDir(store.dir));
     const name = INCIDENT_FILE;
     const meta = { key: name, kind: 'incident', name, mediaType: 'application/json', at, phase: 'identify', round: 0 };
     const content = canonicalJson({ at, format: 1, incident: incidentId });
     await store.#locked(async () => {
       if (store.#chain.entries.length > 0) return;
-      await store.#place(name, Buffer.from(content));
+      await placeFile(join(store.dir, name), Buffer.from(content));
       await store.#chain.append(check(meta), await putObject(store.dir, [Buffer.from(content)]));
       await guarded(root, 'syncing the folder', () => syncDir(root));
     });
@@ -102,7 +101,7 @@ export class EvidenceStore {
       const entry = same ?? (await this.#chain.append(meta, object, file));
       const path = join(this.dir, 'files', file);
       // Also after a crash between the entry and the copy.
-      if ((await digestFile(path))?.sha256 !== object.sha256) await this.#place(join('files', file), bytes);
+      if ((await digestFile(path))?.sha256 !== object.sha256) await placeFile(path, bytes);
       return { ...this.#sealed(entry), path };
     });
   }
@@ -132,7 +131,7 @@ export class EvidenceStore {
   }
 
   /** The parsed lines of an NDJSON object, one at a time; a line may have 64 MiB. */
-  async *lines(id: string): AsyncGenerator<unknown> {
+  async *lines(id: string): AsyncGenerator {
     for await (const line of splitLines(this.stream(id), MAX_STREAM_LINE_BYTES)) {
       if (line.tooLong) throw new EvidenceError('io', id, 'a line is longer than 64 MiB; use stream');
       yield await guarded(id, 'parsing a line', async (): Promise<unknown> => JSON.parse(line.bytes.toString('utf8')));
@@ -161,17 +160,6 @@ export class EvidenceStore {
     return withLock(join(dirname(this.dir), '.locks', basename(this.dir)), async () => {
       await this.#chain.moveTornAside(await this.#chain.refresh());
       return work();
-    });
-  }
-
-  async #place(name: string, bytes: Buffer): Promise<void> {
-    const target = join(this.dir, name);
-    const temporary = join(dirname(target), `.tmp-${process.pid}-${randomUUID()}`);
-    await guarded(target, 'writing a file', async () => {
-      await mkdir(dirname(target), { recursive: true, mode: 0o700 });
-      await writeSynced(temporary, [bytes]);
-      await rename(temporary, target).finally(() => unlink(temporary).catch(() => undefined));
-      await syncDir(dirname(target));
     });
   }
 }

@@ -56,7 +56,9 @@ test('the same key and content is one entry, other content is one more revision 
   expect(await store.seal(meta('k'), { world: 1 })).toEqual(first);
   const second = await store.seal(meta('k'), { world: 2 });
   expect(await store.seal(meta('k'), { world: 1 })).toMatchObject({ id: first.id, seq: first.seq, entries: 3 });
-  expect((await store.entries()).slice(1).map((entry) => [entry.key, entry.revision, `sha256:${entry.sha256}`])).toEqual([
+  expect(
+    (await store.entries()).slice(1).map((entry) => [entry.key, entry.revision, `sha256:${entry.sha256}`]),
+  ).toEqual([
     ['k', 1, first.id],
     ['k', 2, second.id],
   ]);
@@ -145,11 +147,11 @@ test('what JSON would lose in silence is refused, and a failing stream seals not
   expect(await verifyFolder(store.dir)).toMatchObject({ ok: true, entries: 1, warnings: [] });
 });
 
-async function* broken(): AsyncGenerator<unknown> {
+async function* broken(): AsyncGenerator {
   yield { n: 1 };
   throw new Error('the node hung up');
 }
 
-async function* rows(count: number): AsyncGenerator<unknown> {
+async function* rows(count: number): AsyncGenerator {
   for (let n = 0; n < count; n++) yield { text: 'row\u2028', n };
 }

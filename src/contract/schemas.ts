@@ -223,18 +223,27 @@ export const JudgedFact = PlanItem.extend({
 export type JudgedFact = z.infer<typeof JudgedFact>;
 
 /** `field: expected …, got …` for each issue of a failed parse, in words a person under stress can act on. */
-export function explainIssues(error: z.ZodError): string {
+export function explainIssues(error: z.ZodError, input: unknown): string {
   return error.issues
     .slice(0, 5)
     .map((issue) => {
       const field = issue.path.length === 0 ? '(whole payload)' : issue.path.map(String).join('.');
-      return `${field}: ${issue.message}`;
+      return `${field}: ${issue.message.replace(/^Invalid input: /, '').replace(/, received .*$/, '')}, got ${shown(at(input, issue.path))}`;
     })
     .join('; ');
 }
 
+function at(input: unknown, path: readonly PropertyKey[]): unknown {
+  let value = input;
+  for (const key of path) {
+    if (typeof value !== 'object' || value === null) return undefined;
+    value = Object.getOwnPropertyDescriptor(value, key)?.value;
+  }
+  return value;
+}
+
 /** A malformed value cut to what fits on one line. Never called on what may hold a secret. */
-export function shown(value: unknown): string {
+function shown(value: unknown): string {
   let text: string;
   try {
     text = JSON.stringify(value) ?? String(value);

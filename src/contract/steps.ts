@@ -1,0 +1,149 @@
+/** What workflow and activities hand each other. Internal: not part of the public contract, but it stands in history. */
+import type { FactAction, Mode, Phase, StepOutcome, Way } from './names.ts';
+import type { Policy } from './policy.ts';
+import type { Alert, Coverage, PlanItem, Residual } from './schemas.ts';
+
+/** Which incident, which run, which moment: the first thing each activity is told. */
+export interface IncidentRef {
+  readonly incident: string;
+  /** firstExecutionRunId: the same through resets and continue-as-new; the root of every idempotency key. */
+  readonly firstRun: string;
+  readonly mode: Mode;
+  readonly phase: Phase;
+  readonly round: number;
+  /** Workflow time, ISO 8601, so that a retry writes the same bytes. */
+  readonly at: string;
+  /** node_id of our own node, bound when the peer was resolved; every mutation checks it. */
+  readonly nodeId?: string;
+}
+
+/** Head of the evidence chain after an activity sealed its part. */
+export interface EvidenceHead {
+  readonly head: string;
+  readonly entries: number;
+}
+
+/** The peer as our own node knows it: every peers row that shares its URL or node_id. */
+export interface PeerRef {
+  readonly nodeId: string;
+  readonly url: string;
+  /** Empty until the peer's own well-known could be read. */
+  readonly entityUri: string;
+  readonly peerIds: readonly string[];
+  readonly nodeIds: readonly string[];
+  readonly allowedScopes: readonly string[];
+}
+
+/** How a step ended, and what it leaves behind. */
+export interface StepResult {
+  readonly outcome: StepOutcome;
+  readonly way: Way;
+  readonly detail: string;
+  /** Present when a person has to act: why, and the exact instruction. */
+  readonly manual?: { readonly why: string; readonly how: string };
+  readonly residual?: readonly Residual[];
+  readonly coverage?: readonly Coverage[];
+  readonly warnings?: readonly string[];
+  readonly evidence: EvidenceHead;
+}
+
+/** An alert held against the node's own audit. */
+export interface HeldAlert {
+  readonly name: string;
+  readonly at: string | null;
+  readonly corroborated: boolean;
+  readonly why: string;
+  /** At most 20 event ids; all of them stand in the evidence. */
+  readonly eventIds: readonly string[];
+}
+
+/** First bad time and where it is known from. */
+export interface FirstBad {
+  readonly at: string;
+  readonly from: 'operator' | 'audit' | 'arrival';
+}
+
+/** A plan as the workflow carries it: bulk is in evidence. */
+export interface PlanRef {
+  readonly planHash: string;
+  readonly counts: Readonly<Partial<Record<FactAction, number>>>;
+  /** Evidence id of the sealed plan, NDJSON of JudgedFact. */
+  readonly evidenceId: string;
+  /** Only when at most 200 items and 256 KB. */
+  readonly items?: readonly PlanItem[];
+  readonly total: number;
+}
+
+export interface OpenedRun {
+  /** Run id the worker was given: differs from the run a copied history was recorded in. */
+  readonly run: string;
+  /** Is this run a copy made by a reset? Then decisions carried into it are void. */
+  readonly isReset: boolean;
+  readonly policy: Policy;
+  readonly registeredSearchAttributes: readonly string[];
+  readonly evidence: EvidenceHead;
+}
+
+export interface ResolvedPeer extends StepResult {
+  readonly ourNode: { readonly nodeId: string; readonly url: string };
+  readonly peer: PeerRef;
+}
+
+export interface CapturedLocal extends StepResult {
+  readonly alerts: readonly HeldAlert[];
+  readonly firstSuspicious: FirstBad | null;
+  /** Names of other active peers that an HTTP fence may stall. */
+  readonly otherPeers: readonly string[];
+}
+
+export interface ReadPeer extends StepResult {
+  readonly entityUri: string;
+}
+
+export interface Assessed extends StepResult {
+  readonly plan: PlanRef;
+  readonly firstSuspicious: FirstBad | null;
+}
+
+export interface Narrowed {
+  readonly run: string;
+  readonly plan: PlanRef | null;
+  /** Fact ids that are not in the plan with an action to narrow. */
+  readonly unknown: readonly string[];
+  readonly evidence: EvidenceHead;
+}
+
+/** The approved plan made again right before acting. */
+export interface Remade {
+  /** What was approved and has not changed: goes ahead. */
+  readonly go: PlanRef;
+  /** What changed, or came after the cut: the next opening; null when nothing did. */
+  readonly next: PlanRef | null;
+  readonly detail: string;
+  readonly evidence: EvidenceHead;
+}
+
+export interface Undone extends StepResult {
+  readonly done: number;
+  readonly total: number;
+}
+
+export interface AlertsHeld {
+  readonly alerts: readonly HeldAlert[];
+  readonly evidence: EvidenceHead;
+}
+
+export interface ClaimAnswer {
+  /** null when this incident holds the peer, else the workflow id that does. */
+  readonly heldBy: string | null;
+}
+
+export interface Sealed extends StepResult {
+  /** Path of the report, relative to the evidence folder. */
+  readonly report: string;
+}
+
+export interface AlertHandOver {
+  readonly to: string;
+  readonly alerts: readonly Alert[];
+}

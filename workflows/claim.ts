@@ -1,0 +1,20 @@
+import type { Incident } from './incident.ts';
+import { read } from './policies.ts';
+import { insist } from './steps.ts';
+
+/**
+ * Holds this peer for this incident, under each of its names, or finds who does and hands our alerts over.
+ * @returns the workflow id of the incident that holds the peer, or undefined when it is this one
+ */
+export async function claimPeer(incident: Incident): Promise<string | undefined> {
+  const { peer, ourNode, alerts } = incident.state;
+  if (!peer || !ourNode || incident.mode === 'drill') return undefined;
+  const claimed = await insist(incident, 'resolvePeer', ({ ref }) => read.claimPeer({ ref, peer, ourNodeId: ourNode.nodeId }));
+  const holder = claimed?.heldBy ?? undefined;
+  if (holder === undefined) return undefined;
+  const { reportedBy, reason } = incident.state.start;
+  await insist(incident, 'resolvePeer', ({ ref }) =>
+    read.handOverAlerts({ ref, to: holder, alerts, ...(reportedBy === undefined ? {} : { reportedBy }), ...(reason === undefined ? {} : { reason }) }),
+  );
+  return holder;
+}

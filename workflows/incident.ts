@@ -1,0 +1,281 @@
+import { condition, setCurrentDetails, upsertMemo, upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
+import { isStep, phaseOf, searchAttributes, type Gate, type Mode, type Phase, type Refusal, type Step } from '../src/contract/names.ts';
+import type { AmendAnswer, Amendment, CloseRequest, Coverage, DecisionAnswer, StepMessage, Status, Vote } from '../src/contract/schemas.ts';
+import type { EvidenceHead, FirstBad, IncidentRef, StepResult } from '../src/contract/steps.ts';
+import { digestOf, isDecided, openGate, reduceVote, runNamed, tally, type GatePlan, type OpenGate, type Runs } from './gates.ts';
+import { here } from './policies.ts';
+import { detailsOf, memoOf, searchAttributesOf, statusOf } from './status.ts';
+import type { IncidentState, PendingStep, StepCommand } from './state.ts';
+
+const kept = { refusals: 50, notes: 50, alerts: 500, warnings: 50, coverage: 100 } as const;
+
+interface QueuedAmendment {
+  readonly amendment: Amendment;
+  readonly run: string;
+  answer?: AmendAnswer;
+}
+
+/**
+ * One incident: its state, and what messages do to it. Handlers only record; the runbook in
+ * peer-compromise.ts acts. Every method is deterministic.
+ */
+export class Incident {
+  /** Step commands, amendments and close requests that were accepted and wait for the runbook. */
+  readonly commands: StepCommand[] = [];
+  readonly amendments: QueuedAmendment[] = [];
+  readonly closeRequests: (CloseRequest & { readonly runNamed: string })[] = [];
+  /** Steps and desks at work: continue-as-new waits until there are none. */
+  busy = 0;
+  messages = 0;
+  private published = '';
+
+  constructor(public state: IncidentState) {}
+
+  get mode(): Mode {
+    return this.state.start.mode ?? 'live';
+  }
+
+  get runs(): Runs {
+    return { current: workflowInfo().runId, recorded: this.state.recordedRun };
+  }
+
+  now(): string {
+    return new Date().toISOString();
+  }
+
+  ref(phase: Phase = this.state.phase): IncidentRef {
+    const { workflowId, firstExecutionRunId } = workflowInfo();
+    return {
+      incident: workflowId,
+      firstRun: firstExecutionRunId,
+      mode: this.mode,
+      phase,
+      round: this.state.round,
+      at: this.now(),
+      ...(this.state.ourNode ? { nodeId: this.state.ourNode.nodeId } : {}),
+    };
+  }
+
+  /** Takes over what an activity found out, whatever it was about. */
+  absorb(result: Partial<Pick<StepResult, 'coverage' | 'warnings'>> & { readonly evidence: EvidenceHead }): void {
+    // Steps run side by side and finish in any order; the chain only grows.
+    if (result.evidence.entries >= this.state.evidence.entries) this.state.evidence = result.evidence;
+    for (const coverage of result.coverage ?? []) this.cover(coverage);
+    for (const warning of result.warnings ?? []) this.warn(warning);
+  }
+
+  private cover(coverage: Coverage): void {
+    this.state.coverage = [...this.state.coverage.filter(({ what }) => what !== coverage.what), coverage].slice(-kept.coverage);
+  }
+
+  warn(warning: string): void {
+    if (this.state.warnings.includes(warning)) return;
+    this.state.warnings = [...this.state.warnings, warning].slice(-kept.warnings);
+  }
+
+  firstBad(found: FirstBad | null): void {
+    const known = this.state.firstBad;
+    if (!found || known?.from === 'operator') return;
+    if (!known || Date.parse(found.at) < Date.parse(known.at)) this.state.firstBad = found;
+  }
+
+  enter(phase: Phase): void {
+    this.state.phase = phase;
+    this.publish();
+  }
+
+  /** Shows where the incident is to those who can't query: memo, search attributes, current details. */
+  publish(): void {
+    const memo = memoOf(this.state);
+    const shown = JSON.stringify(memo);
+    if (shown !== this.published) {
+      this.published = shown;
+      upsertMemo({ cordon: memo });
+      const attributes = searchAttributesOf(this.state, searchAttributes);
+      if (attributes.length > 0) upsertSearchAttributes(attributes);
+    }
+    setCurrentDetails(detailsOf(this.state, this.runs.current));
+  }
+
+  refuse(because: Refusal, by: string, detail?: string): void {
+    const { count, last } = this.state.refused;
+    const entry = { at: this.now(), by: by.slice(0, 200), because, ...(detail === undefined ? {} : { detail: detail.slice(0, 500) }) };
+    this.state.refused = { count: count + 1, last: [...last, entry].slice(-kept.refusals) };
+  }
+
+  // ── gates ──────────────────────────────────────────────────────────────────────────────────────
+
+  gate(gate: Gate): OpenGate | undefined {
+    return this.state.gates[gate];
+  }
+
+  setGate(gate: OpenGate): void {
+    this.state.gates = { ...this.state.gates, [gate.gate]: gate };
+  }
+
+  open(gate: Gate, plan: GatePlan, requestedBy?: string): OpenGate {
+    const opened = openGate(
+      this.state.policy,
+      this.state.openings[gate] ?? 0,
+      { gate, plan, ...(requestedBy === undefined ? {} : { requestedBy }) },
+      Date.now(),
+    );
+    this.state.openings = { ...this.state.openings, [gate]: opened.opening };
+    this.setGate(opened);
+    this.publish();
+    return opened;
+  }
+
+  shut(gate: Gate): void {
+    const { [gate]: _shut, ...others } = this.state.gates;
+    this.state.gates = others;
+    this.publish();
+  }
+
+  decided(gate: Gate): 'approved' | 'rejected' | undefined {
+    const open = this.gate(gate);
+    return open && !open.held ? isDecided(open, this.state.policy) : undefined;
+  }
+
+  /**
+   * Asks an activity which run this is. A reset copies the history up to its point into a new run: what
+   * people decided in the old run is void there, and this is how the copied part still replays as it was.
+   */
+  async confirmRun(): Promise<string> {
+    const { run } = await here.whichRun();
+    if (run !== this.state.recordedRun) {
+      this.state.recordedRun = run;
+      for (const open of Object.values(this.state.gates)) {
+        const voided = open.votes.filter((vote) => vote.run !== run);
+        for (const vote of voided) this.refuse('stale_digest', vote.by, `${open.gate}: decided before a reset, asked again`);
+        this.setGate({ ...open, votes: open.votes.filter((vote) => vote.run === run) });
+      }
+      this.warn(`This run is a reset copy: what people decided before ${this.now()} is void and asked again.`);
+      this.publish();
+    }
+    return run;
+  }
+
+  // ── what messages do ───────────────────────────────────────────────────────────────────────────
+
+  vote(decision: 'approve' | 'reject', vote: Vote): DecisionAnswer {
+    const { gates, verdict } = reduceVote(this.state.gates, this.state.policy, this.runs, decision, vote, this.now());
+    this.state.gates = gates;
+    const { refusedBecause, have, need, digest } = verdict;
+    if (refusedBecause) this.refuse(refusedBecause, vote.by, `${decision} ${vote.gate.slice(0, 50)}`);
+    return {
+      accepted: refusedBecause === undefined,
+      ...(refusedBecause ? { refusedBecause } : {}),
+      have,
+      need,
+      ...(digest === undefined ? {} : { digest }),
+    };
+  }
+
+  /** Queues an amendment, or says why not; the retract gate narrows the plan and answers. */
+  async amend(amendment: Amendment): Promise<AmendAnswer> {
+    const open = this.gate('retract');
+    const refusal = this.amendRefusal(open, amendment);
+    if (refusal || !open) {
+      const refusedBecause = refusal ?? 'not_open';
+      this.refuse(refusedBecause, amendment.by, 'amend retract');
+      return { accepted: false, refusedBecause, ...(open ? { digest: digestOf(open, this.runs.current) } : {}) };
+    }
+    const queued: QueuedAmendment = { amendment, run: runNamed(open, amendment.digest, this.runs) ?? '' };
+    this.amendments.push(queued);
+    await condition(() => queued.answer !== undefined);
+    return queued.answer ?? { accepted: false, refusedBecause: 'not_open' };
+  }
+
+  private amendRefusal(open: OpenGate | undefined, amendment: Amendment): Refusal | undefined {
+    if (!open || this.decided('retract') || this.amendments.length >= 10) return 'not_open';
+    if (runNamed(open, amendment.digest, this.runs) === undefined) return 'stale_digest';
+    const { approvers } = this.state.policy.gates.retract;
+    const known = approvers?.map((name) => name.normalize('NFKC').trim().toLowerCase());
+    return known && !known.includes(amendment.by.normalize('NFKC').trim().toLowerCase()) ? 'not_allowed' : undefined;
+  }
+
+  stepCommand(command: StepCommand['do'], message: StepMessage): void {
+    const run = this.runThatMatches(message.run);
+    if (run === undefined) return this.refuse('stale_run', message.by, `${command} ${message.step}`);
+    const { step } = message;
+    const waits = isStep(step) && this.state.pending[step] !== undefined;
+    const queued = this.commands.some((other) => other.step === step && other.do === command);
+    if (!isStep(step) || !waits) return this.refuse('not_open', message.by, `${command} ${step}: no such step waits`);
+    if (queued) return this.refuse('already_counted', message.by, `${command} ${step}`);
+    this.commands.push({ do: command, step, by: message.by, note: message.note ?? '', run });
+  }
+
+  closeRequest(request: CloseRequest): void {
+    const run = this.runThatMatches(request.run);
+    if (run === undefined) return this.refuse('stale_run', request.by, `close ${request.outcome}`);
+    const gate = request.outcome === 'expelled' ? 'close' : 'restore';
+    const asked = this.closeRequests.some(({ outcome }) => outcome === request.outcome);
+    if (this.gate(gate) || asked) return this.refuse('already_counted', request.by, `close ${request.outcome}: asked already`);
+    if (this.state.closing) return this.refuse('closed', request.by, `close ${request.outcome}`);
+    this.closeRequests.push({ ...request, runNamed: run });
+  }
+
+  private runThatMatches(prefix: string): string | undefined {
+    const { current, recorded } = this.runs;
+    if (current.startsWith(prefix)) return current;
+    return recorded.startsWith(prefix) ? recorded : undefined;
+  }
+
+  alert(alert: IncidentState['alerts'][number]): void {
+    this.state.alertCount += 1;
+    if (this.state.alerts.length < kept.alerts) this.state.alerts = [...this.state.alerts, alert];
+  }
+
+  note(by: string, text: string): void {
+    this.state.notes = [...this.state.notes, { at: this.now(), by, text: text.slice(0, 1_000) }].slice(-kept.notes);
+  }
+
+  // ── steps ──────────────────────────────────────────────────────────────────────────────────────
+
+  isDone(step: Step): boolean {
+    return this.state.steps.some(({ name, round }) => name === step && round === this.state.round);
+  }
+
+  record(step: Step, result: Omit<StepResult, 'evidence'>): void {
+    const others = this.state.steps.filter(({ name, round }) => name !== step || round !== this.state.round);
+    const { outcome, way, detail, residual = [] } = result;
+    this.state.steps = [
+      ...others,
+      { name: step, phase: phaseOf(step), round: this.state.round, outcome, way, at: this.now(), detail, residual },
+    ];
+  }
+
+  /** Takes a record back: the step has to be done again. */
+  forget(step: Step): void {
+    this.state.steps = this.state.steps.filter(({ name, round }) => name !== step || round !== this.state.round);
+  }
+
+  wait(pending: Omit<PendingStep, 'since'>): void {
+    this.state.pending = { ...this.state.pending, [pending.step]: { ...pending, since: this.now() } };
+    this.publish();
+  }
+
+  resume(step: Step): void {
+    const { [step]: _resumed, ...others } = this.state.pending;
+    this.state.pending = others;
+    this.publish();
+  }
+
+  /** Takes the next command that the given predicate wants, refusing those from before a reset. */
+  takeCommand(wants: (command: StepCommand) => boolean): StepCommand | undefined {
+    const index = this.commands.findIndex(wants);
+    return index < 0 ? undefined : this.commands.splice(index, 1)[0];
+  }
+
+  /** The status as of now: for the query, and for the report. */
+  snapshot(): Status {
+    const { workflowId, runId } = workflowInfo();
+    const drill = this.mode === 'drill' ? ['DRILL: the node is read, nothing on it is changed, and nobody outside is told.'] : [];
+    return statusOf(this.state, { incident: workflowId, runId, extra: drill });
+  }
+
+  tallyOf(open: OpenGate): { have: number; need: number } {
+    return tally(open, this.state.policy);
+  }
+}

@@ -1,0 +1,46 @@
+import type { Incident } from './incident.ts';
+import { collect, mutate } from './policies.ts';
+import { residualOf } from './status.ts';
+import { insist, step } from './steps.ts';
+
+/** Communicate runs beside the phases that wait: who has to know is told while people decide. */
+export async function notices(incident: Incident): Promise<void> {
+  await holdNewAlerts(incident);
+  await Promise.all([
+    // "Notify the peer operator with: …" the five items of the page.
+    step(incident, 'notifyPeer', ({ ref }) => mutate.notifyPeer({ ref, facts: noticeFacts(incident) })),
+    // "If compromised data may have reached downstream peers, notify those operators too."
+    step(incident, 'notifyDownstream', ({ ref }) => mutate.notifyDownstream({ ref, facts: noticeFacts(incident) })),
+    // Agents are downstream too: the owners of those that recalled in the poisoned scopes.
+    step(incident, 'notifyLocal', ({ ref }) => mutate.notifyLocal({ ref, facts: noticeFacts(incident) })),
+  ]);
+}
+
+/** What notices are built from: findings and evidence ids only. */
+export type NoticeFacts = ReturnType<typeof noticeFacts>;
+
+function noticeFacts(incident: Incident) {
+  const { peer, heldAlerts, steps, firstBad, plan, coverage } = incident.state;
+  return {
+    peer,
+    alerts: heldAlerts.slice(0, 50),
+    steps: steps.map(({ name, outcome, way, at, detail }) => ({ name, outcome, way, at, detail })),
+    firstBad,
+    plan: plan ? { counts: plan.counts, evidenceId: plan.evidenceId, total: plan.total } : null,
+    coverage,
+    residual: residualOf(incident.state),
+  };
+}
+
+/** Alerts that came since the last look are held against the audit too. */
+export async function holdNewAlerts(incident: Incident): Promise<void> {
+  const { state } = incident;
+  const fresh = state.alerts.slice(state.alertsHeldUpTo);
+  if (fresh.length === 0 || !state.peer) return;
+  const upTo = state.alerts.length;
+  const held = await insist(incident, 'captureLocal', ({ ref }) => collect.holdAlerts({ ref, peer: state.peer, alerts: fresh }));
+  if (!held) return;
+  incident.absorb(held);
+  state.heldAlerts = [...state.heldAlerts, ...held.alerts];
+  state.alertsHeldUpTo = upTo;
+}

@@ -1,0 +1,134 @@
+import { CancellationScope, condition } from '@temporalio/workflow';
+import type { IncidentResult } from '../src/contract/schemas.ts';
+import { closeDesk, type Closing } from './close.ts';
+import { close } from './close.ts';
+import type { Incident } from './incident.ts';
+import { openIncident, openRun, switchRun, timeToSwitch } from './open.ts';
+import { claimPeer } from './claim.ts';
+import { notices } from './notices.ts';
+import { collect, mutate, read } from './policies.ts';
+import { retractWhatIsApproved } from './retract.ts';
+import { manualStepDesk, skipDesk, step } from './steps.ts';
+
+/**
+ * Stigmem's runbook R-PEER-COMPROMISE as one durable workflow. It reads from top to bottom like the page;
+ * each step's activity has the same name. See docs/reference/workflow.md for the messages.
+ * Cancelling is recorded and refused: `close` ends an incident, behind its gate.
+ */
+export async function PeerCompromise(...start: unknown[]): Promise<IncidentResult> {
+  const incident = openIncident(start);
+  return CancellationScope.nonCancellable(async () => {
+    await openRun(incident);
+    const desk = new CancellationScope();
+    const ending = await desk.run(() =>
+      Promise.race<Closing>([
+        runbook(incident),
+        closeDesk(incident, 'expelled'),
+        closeDesk(incident, 'dismissed'),
+        manualStepDesk(incident, containment(incident)),
+        skipDesk(incident),
+        timeToSwitch(incident),
+      ]),
+    );
+    desk.cancel();
+    await condition(() => incident.busy === 0);
+    return ending === 'switch' ? switchRun(incident) : close(incident, ending);
+  });
+}
+
+async function runbook(incident: Incident): Promise<Closing> {
+  const { state } = incident;
+
+  // ── Identify: "Capture the current evidence before changing state" ────────────────────────────
+  // From our own node only: it never waits for the attacker's machine.
+  if (state.phase === 'identify') {
+    incident.enter('identify');
+    await step(incident, 'resolvePeer', async ({ ref, readBack: _, hint }) => {
+      const found = await read.resolvePeer({ ref, peer: hint ?? state.start.peer });
+      state.ourNode = found.ourNode;
+      state.peer = found.peer;
+      return found;
+    });
+    const holder = await claimPeer(incident);
+    if (holder !== undefined) return { duplicateOf: holder };
+    await step(incident, 'captureLocal', async ({ ref }) => {
+      const alerts = [...state.alerts];
+      const captured = await collect.captureLocal({ ref, peer: state.peer, alerts });
+      state.heldAlerts = [...captured.alerts];
+      state.alertsHeldUpTo = alerts.length;
+      state.otherPeers = captured.otherPeers;
+      incident.firstBad(captured.firstSuspicious);
+      return captured;
+    });
+  }
+
+  // ── Contain: "Stop new data from the peer first. Do not delete audit events" ──────────────────
+  // It waits for nobody. A step that fails parks alone; the others go on.
+  if (state.phase === 'identify' || state.phase === 'contain') {
+    incident.enter('contain');
+    const acts = containment(incident);
+    await Promise.all([
+      // 1. Disable or remove the peer registration.
+      step(incident, 'fenceInbound', acts.fenceInbound),
+      step(incident, 'fenceOutbound', acts.fenceOutbound),
+      step(incident, 'blockRelays', acts.blockRelays),
+      // 2. Revoke capability tokens issued to that peer.
+      step(incident, 'revokeTokens', acts.revokeTokens),
+      step(incident, 'revokeKeys', acts.revokeKeys),
+      // 3. If your deployment supports source-trust rules, lower the peer's trust score.
+      step(incident, 'lowerTrust', acts.lowerTrust),
+      // 4. Pause any automated promotion from quarantine.
+      step(incident, 'pausePromotion', acts.pausePromotion),
+    ]);
+  }
+
+  // ── Investigate: "Review what the peer wrote and what escaped quarantine" ─────────────────────
+  if (state.phase === 'contain' || state.phase === 'investigate') {
+    incident.enter('investigate');
+    await step(incident, 'readPeer', async ({ ref }) => {
+      const asked = await read.readPeer({ ref, peer: state.peer });
+      if (state.peer && asked.entityUri !== '') state.peer = { ...state.peer, entityUri: asked.entityUri };
+      return asked;
+    });
+    await step(incident, 'collectFacts', ({ ref }) => collect.collectFacts({ ref, peer: state.peer }));
+    await step(incident, 'assess', async ({ ref }) => {
+      const assessed = await collect.assess({ ref, peer: state.peer, policy: state.policy, firstBad: state.firstBad, recollect: false });
+      state.plan = assessed.plan;
+      incident.firstBad(assessed.firstSuspicious);
+      return assessed;
+    });
+  }
+
+  // ── Recover 1, 2: "Retract facts that are false, unsafe …", "Keep benign facts if you can justify them" ──
+  // ── Communicate: "Notify the peer operator", "notify those operators too" ─────────────────────
+  if (state.phase === 'investigate' || state.phase === 'retract') {
+    incident.enter('retract');
+    await Promise.all([notices(incident), retractWhatIsApproved(incident)]);
+  }
+
+  // ── Recover 3: "Ask the peer operator to rotate compromised node or issuer keys" ──────────────
+  // The way back (rotate to restore) is not offered by this version: the incident holds here, fenced.
+  incident.enter('rotate');
+  incident.wait({
+    step: 'requestRotation',
+    kind: 'held',
+    why: 'This version does not bring a peer back: verifying its new keys, the test pull and the watch are not built. The peer stays fenced.',
+    how: 'cordon close <incident> --outcome expelled (it never comes back) or --outcome dismissed (false alarm) --reason … --by <you>.',
+  });
+  await condition(() => false);
+  return 'switch';
+}
+
+/** The steps of Contain by name; the same acts read a manual step back. */
+function containment(incident: Incident) {
+  const { state } = incident;
+  return {
+    fenceInbound: (attempt) => mutate.fenceInbound({ ...attempt, peer: state.peer, otherPeers: state.otherPeers }),
+    fenceOutbound: (attempt) => mutate.fenceOutbound({ ...attempt, peer: state.peer }),
+    blockRelays: (attempt) => mutate.blockRelays({ ...attempt, peer: state.peer }),
+    revokeTokens: (attempt) => mutate.revokeTokens({ ...attempt, peer: state.peer }),
+    revokeKeys: (attempt) => mutate.revokeKeys({ ...attempt, peer: state.peer }),
+    lowerTrust: (attempt) => mutate.lowerTrust({ ...attempt, peer: state.peer }),
+    pausePromotion: (attempt) => mutate.pausePromotion({ ...attempt, peer: state.peer }),
+  } satisfies Parameters<typeof manualStepDesk>[1];
+}

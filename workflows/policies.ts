@@ -1,0 +1,38 @@
+import { proxyActivities, proxyLocalActivities } from '@temporalio/workflow';
+import type { Activities } from '../activities/index.ts';
+
+// Temporal is the only retry layer. Each set has a bound for one attempt and one for all of them; when
+// those are used up the step parks, says why, and tries again by itself later.
+
+/** Reads and single settings: seconds of work. Give up within a minute, so that status says soon what is stuck. */
+const quick = { startToCloseTimeout: '40s', scheduleToCloseTimeout: '75s', heartbeatTimeout: '20s' } as const;
+const quickRetry = { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '10s', maximumAttempts: 5 } as const;
+
+/** Walks over all the node has of the peer: minutes, with a heartbeat for each page. */
+const long = { startToCloseTimeout: '6h', scheduleToCloseTimeout: '12h', heartbeatTimeout: '20s' } as const;
+
+/** When people close the incident, what is under way is let finish: a step is never left half done. */
+const cancellationType = 'WAIT_CANCELLATION_COMPLETED';
+
+export const read = proxyActivities<Activities>({ ...quick, cancellationType, retry: quickRetry });
+export const mutate = proxyActivities<Activities>({ ...quick, cancellationType, retry: quickRetry });
+export const collect = proxyActivities<Activities>({ ...long, cancellationType, retry: quickRetry });
+
+/**
+ * Undoing facts is paced by the node's hourly write limit: thousands of facts take days. Heartbeats carry
+ * the cursor, so another attempt goes on where this one stopped.
+ */
+export const undo = proxyActivities<Activities>({
+  startToCloseTimeout: '30d',
+  scheduleToCloseTimeout: '60d',
+  heartbeatTimeout: '20s',
+  retry: { ...quickRetry, maximumAttempts: 8 },
+  cancellationType,
+});
+
+/** Which run is this really? Local: it costs no round trip, and its answer stands in history. */
+export const here = proxyLocalActivities<Activities>({
+  // No total bound: a worker that was dead for an hour must not turn this into a failure.
+  startToCloseTimeout: '5s',
+  retry: { initialInterval: '100ms' },
+});

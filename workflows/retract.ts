@@ -1,0 +1,142 @@
+import { condition } from '@temporalio/workflow';
+import type { PlanRef } from '../src/contract/steps.ts';
+import { answerAmendment, askPeople } from './ask.ts';
+import { digestOf, type GatePlan } from './gates.ts';
+import type { Incident } from './incident.ts';
+import { holdNewAlerts } from './notices.ts';
+import { collect, undo } from './policies.ts';
+import { failureTypeOf, insist, step } from './steps.ts';
+
+/**
+ * Recover 1 and 2, behind the gate: asks about the plan until people have decided all of it, makes it again
+ * right before acting, undoes what was approved and has not changed, and asks the node again.
+ */
+export async function retractWhatIsApproved(incident: Incident): Promise<void> {
+  const { state } = incident;
+  while (!incident.isDone('undoFacts')) {
+    if (state.go) {
+      await undoApproved(incident, state.go);
+      continue;
+    }
+    const plan = state.plan;
+    if (!plan || actionable(plan) === 0) {
+      const detail = plan ? `nothing to undo: ${plan.total} facts judged, none proposed for undoing` : 'nothing to undo: no plan, assess was skipped';
+      incident.record('undoFacts', { outcome: plan ? 'verified' : 'unverified', way: 'none', detail });
+      incident.shut('retract');
+      return;
+    }
+    const answer = await askPeople(incident, 'retract', gatePlan(plan));
+    if (answer === 'amended') await narrow(incident, plan);
+    if (answer === 'approved') await makeAgain(incident, plan);
+    if (answer === 'rejected') await holdRejected(incident);
+  }
+  incident.shut('retract');
+  await step(incident, 'verifyUndone', ({ ref }) => collect.verifyUndone({ ref, peer: state.peer, policy: state.policy }));
+}
+
+/** "Keep benign facts if you can justify them": people may only narrow the plan; that makes a new opening. */
+async function narrow(incident: Incident, plan: PlanRef): Promise<void> {
+  const queued = incident.amendments[0];
+  if (!queued) return;
+  const { amendment, run } = queued;
+  const narrowed = await insist(incident, 'assess', ({ ref }) => collect.narrowPlan({ ref, plan, keep: amendment.keep, by: amendment.by }));
+  if (!narrowed) return answerAmendment(incident, { accepted: false, refusedBecause: 'not_open' });
+  incident.absorb(narrowed);
+  if (narrowed.run !== run) {
+    await incident.confirmRun();
+    return answerAmendment(incident, { accepted: false, refusedBecause: 'stale_digest', detail: 'given before a reset' });
+  }
+  if (!narrowed.plan) {
+    const detail = `not in the plan with an action to narrow: ${narrowed.unknown.slice(0, 5).join(', ')}`;
+    return answerAmendment(incident, { accepted: false, refusedBecause: 'would_widen', detail });
+  }
+  incident.state.plan = narrowed.plan;
+  const open = incident.open('retract', gatePlan(narrowed.plan));
+  answerAmendment(incident, { accepted: true, digest: digestOf(open, incident.runs.current) });
+}
+
+/** Right before acting the plan is made again up to its cut: what changed, and what came after, is asked about anew. */
+async function makeAgain(incident: Incident, plan: PlanRef): Promise<void> {
+  const { state } = incident;
+  const approvedInRun = state.recordedRun;
+  await holdNewAlerts(incident);
+  const remade = await insist(incident, 'assess', ({ ref }) =>
+    collect.remakePlan({ ref, peer: state.peer, policy: state.policy, firstBad: state.firstBad, approved: plan }),
+  );
+  if (!remade) return;
+  incident.absorb(remade);
+  state.go = { plan: remade.go, approvedInRun };
+  state.next = remade.next;
+}
+
+async function undoApproved(incident: Incident, go: NonNullable<typeof incident.state.go>): Promise<void> {
+  const { state } = incident;
+  const undone = await insist(incident, 'undoFacts', async ({ ref }) => {
+    try {
+      return await undo.undoFacts({ ref, plan: go.plan, approvedInRun: go.approvedInRun });
+    } catch (error) {
+      // Approved in another run: this history was reset after the approval, so people are asked again.
+      if (failureTypeOf(error) === 'PreconditionChanged') return 'ask again' as const;
+      throw error;
+    }
+  });
+  state.go = null;
+  if (undone === 'ask again') {
+    await incident.confirmRun();
+    return;
+  }
+  if (undone === undefined) return;
+  incident.absorb(undone);
+  if (!state.next) {
+    incident.record('undoFacts', undone);
+    return;
+  }
+  state.plan = state.next;
+  state.next = null;
+}
+
+/** Rejected: nothing is undone. Holds until people amend, retry or close. */
+async function holdRejected(incident: Incident): Promise<void> {
+  const open = incident.gate('retract');
+  if (!open) return;
+  const by = open.votes.find((vote) => vote.decision === 'reject')?.by ?? 'people';
+  incident.setGate({ ...open, held: true });
+  incident.wait({
+    step: 'undoFacts',
+    kind: 'held',
+    why: `The plan was rejected by ${by}: nothing is undone.`,
+    how: 'cordon amend <incident> …, cordon retry <incident> undoFacts --by <you> (asks again), or cordon close <incident> ….',
+  });
+  for (;;) {
+    await condition(() => incident.amendments.length > 0 || incident.commands.some(({ step: name }) => name === 'undoFacts'));
+    const run = await incident.confirmRun();
+    const command = incident.takeCommand(({ step: name }) => name === 'undoFacts');
+    if (command && command.run !== run) incident.refuse('stale_run', command.by, `${command.do} undoFacts: given before a reset`);
+    else if (command?.do === 'skip') {
+      const detail = `skipped by ${command.by}: ${command.note || 'no reason given'}; nothing was undone`;
+      incident.record('undoFacts', { outcome: 'unverified', way: 'none', detail });
+      break;
+    } else if (command?.do === 'retry') {
+      if (incident.state.plan) incident.open('retract', gatePlan(incident.state.plan));
+      break;
+    } else if (command) incident.note('cordon', `undoFacts: ${command.by} says it is done; amend the plan to what is left, or skip`);
+    else if (incident.state.plan) {
+      const opening = incident.gate('retract')?.opening;
+      await narrow(incident, incident.state.plan);
+      if (incident.gate('retract')?.opening !== opening) break;
+    }
+  }
+  incident.resume('undoFacts');
+}
+
+function actionable(plan: PlanRef): number {
+  return Object.entries(plan.counts).reduce((sum, [action, count]) => (action === 'keep' || action === 'hold' ? sum : sum + count), 0);
+}
+
+function gatePlan(plan: PlanRef): GatePlan {
+  const counts: Record<string, number> = { ...plan.counts };
+  const summary = Object.entries(counts)
+    .map(([action, count]) => `${action} ${count}`)
+    .join(', ');
+  return { planHash: plan.planHash, counts, summary, evidenceId: plan.evidenceId, ...(plan.items ? { items: plan.items } : {}) };
+}

@@ -1,0 +1,111 @@
+import type { Gate, Outcome, Phase, Step, StepOutcome, Way } from '../src/contract/names.ts';
+import type { Policy } from '../src/contract/policy.ts';
+import type { Alert, CloseRequest, Coverage, Residual, StartPayload, Status } from '../src/contract/schemas.ts';
+import type { EvidenceHead, FirstBad, HeldAlert, PeerRef, PlanRef } from '../src/contract/steps.ts';
+import type { OpenGates } from './gates.ts';
+
+/** A step that ended. */
+export interface StepRecord {
+  readonly name: Step;
+  readonly phase: Phase;
+  readonly round: number;
+  readonly outcome: StepOutcome;
+  readonly way: Way;
+  readonly at: string;
+  readonly detail: string;
+  readonly residual: readonly Residual[];
+}
+
+/** A step that waits for people, or for the world to mend. */
+export interface PendingStep {
+  readonly step: Step;
+  /** `parked`: the phase can't go on without it. `manual`: listed until done, holds nobody up. */
+  readonly kind: 'parked' | 'manual' | 'held';
+  readonly why: string;
+  readonly how: string;
+  readonly since: string;
+}
+
+/** A person's word about a step, and the run it named. */
+export interface StepCommand {
+  readonly do: 'retry' | 'done' | 'skip';
+  readonly step: Step;
+  readonly by: string;
+  readonly note: string;
+  readonly run: string;
+}
+
+/** All that an incident knows. Plain JSON, so that continue-as-new carries it whole. */
+export interface IncidentState {
+  /** The run the history was recorded in, as an activity saw it. After a reset it differs from workflowInfo().runId. */
+  recordedRun: string;
+  start: StartPayload;
+  policy: Policy;
+  registeredSearchAttributes: readonly string[];
+  ourNode: { nodeId: string; url: string } | null;
+  peer: PeerRef | null;
+  phase: Phase;
+  round: number;
+  outcome: Outcome | null;
+  alerts: Alert[];
+  alertCount: number;
+  heldAlerts: HeldAlert[];
+  /** How many of `alerts` have been held against the audit. */
+  alertsHeldUpTo: number;
+  otherPeers: readonly string[];
+  notes: { at: string; by: string; text: string }[];
+  steps: StepRecord[];
+  pending: Partial<Record<Step, PendingStep>>;
+  gates: OpenGates;
+  openings: Partial<Record<Gate, number>>;
+  plan: PlanRef | null;
+  /** Approved and made again: what undoFacts works on. */
+  go: { plan: PlanRef; approvedInRun: string; approvedBy: readonly string[] } | null;
+  next: PlanRef | null;
+  coverage: Coverage[];
+  warnings: string[];
+  refused: Status['refused'];
+  evidence: EvidenceHead;
+  firstBad: FirstBad | null;
+  /** Close requests whose gate is open, and the skip that waits for its gate. */
+  closeAsked: Partial<Record<CloseRequest['outcome'], CloseRequest>>;
+  skipAsked: StepCommand | null;
+  closing: (CloseRequest & { approvedInRun: string }) | null;
+  noticesDone: boolean;
+}
+
+export function newState(start: StartPayload, policy: Policy, run: string): IncidentState {
+  return {
+    recordedRun: run,
+    start,
+    policy,
+    registeredSearchAttributes: [],
+    ourNode: null,
+    peer: null,
+    phase: 'identify',
+    round: 1,
+    outcome: null,
+    alerts: [...(start.alerts ?? [])],
+    alertCount: start.alerts?.length ?? 0,
+    heldAlerts: [],
+    alertsHeldUpTo: 0,
+    otherPeers: [],
+    notes: [],
+    steps: [],
+    pending: {},
+    gates: {},
+    openings: {},
+    plan: null,
+    go: null,
+    next: null,
+    coverage: [],
+    warnings: [],
+    refused: { count: 0, last: [] },
+    evidence: { head: '', entries: 0 },
+    firstBad: start.firstBadAt === undefined ? null : { at: start.firstBadAt, from: 'operator' },
+    closeAsked: {},
+    skipAsked: null,
+    closing: null,
+    noticesDone: false,
+  };
+}

@@ -1,0 +1,251 @@
+import { ActivityFailure, ApplicationFailure } from '@temporalio/common';
+import { condition, isCancellation, log } from '@temporalio/workflow';
+import { canonicalJson, planHash, sha256Id } from '../src/contract/canonical.ts';
+import { spanWords } from '../src/contract/duration.ts';
+import { isFailureType, type FailureType } from '../src/contract/failures.ts';
+import { phaseOf, type Phase, type Step } from '../src/contract/names.ts';
+import type { IncidentRef, StepResult } from '../src/contract/steps.ts';
+import { askPeople } from './ask.ts';
+import type { GatePlan } from './gates.ts';
+import type { Incident } from './incident.ts';
+import type { StepCommand } from './state.ts';
+
+/** What an activity of a step is told: `readBack` asks it to look only, after a person did it by hand. */
+export interface Attempt {
+  readonly ref: IncidentRef;
+  readonly readBack: boolean;
+  /** The note of the person who sent `retry`: which of two peers it is, for one. */
+  readonly hint?: string;
+}
+type Act<T extends StepResult> = (attempt: Attempt) => Promise<T>;
+
+const firstWaitMs = 15_000;
+const longestWaitMs = 600_000;
+
+/** These phases can't be skipped by one word: a skip counts only through gate `skip`. */
+const skipNeedsGate: readonly Phase[] = ['contain', 'rotate', 'reregister'];
+
+/**
+ * Runs one step to its end and records how it ended. A step that was done in this round (before
+ * continue-as-new) is not done again.
+ * @returns what the activity found, or undefined when it was done before, skipped, or done by hand
+ */
+export async function step<T extends StepResult>(incident: Incident, name: Step, act: Act<T>): Promise<T | undefined> {
+  if (incident.isDone(name)) return undefined;
+  const result = await insist(incident, name, act, act);
+  return result && settle(incident, name, result);
+}
+
+/**
+ * Does what a step needs until it works. A failure parks the step: status says what is stuck and what to
+ * do, and it tries again by itself with growing waits, so that an outage never ends an incident and needs
+ * nobody when it ends.
+ * @param look - what `done` reads back by; without it, `done` has nothing to be believed by
+ * @returns what the activity found, or undefined when people ended the step by `done` or `skip`
+ */
+export async function insist<T>(incident: Incident, name: Step, act: (attempt: Attempt) => Promise<T>, look?: Act<StepResult>): Promise<T | undefined> {
+  incident.busy += 1;
+  let hint: string | undefined;
+  try {
+    for (let waitMs = firstWaitMs; ; waitMs = Math.min(waitMs * 2, longestWaitMs)) {
+      const ref = incident.ref(phaseOf(name));
+      const tried = await attempt(() => act({ ref, readBack: false, ...(hint === undefined ? {} : { hint }) }));
+      if ('result' in tried) {
+        if (incident.state.pending[name]?.kind === 'parked') incident.resume(name);
+        return tried.result;
+      }
+      const how = `${tried.how} It tries again by itself within ${spanWords(waitMs)}; or: cordon retry|done|skip <incident> ${name} --by <you>.`;
+      incident.wait({ step: name, kind: 'parked', why: tried.why, how });
+      log.warn('step parked', { step: name, why: tried.why });
+      const woken = await parked(incident, name, waitMs, look);
+      if (woken === 'ended') return undefined;
+      hint = woken.hint ?? hint;
+    }
+  } finally {
+    incident.busy -= 1;
+  }
+}
+
+/** Waits for a word or the time to try again; `ended` when people ended the step meanwhile. */
+async function parked(
+  incident: Incident,
+  name: Step,
+  waitMs: number,
+  look?: Act<StepResult>,
+): Promise<'ended' | { readonly hint?: string }> {
+  const deadline = Date.now() + waitMs;
+  const wants = (command: StepCommand) => command.step === name && !needsGate(command);
+  for (;;) {
+    incident.busy -= 1;
+    try {
+      await condition(() => incident.isDone(name) || incident.commands.some(wants), Math.max(1, deadline - Date.now()));
+    } finally {
+      incident.busy += 1;
+    }
+    if (incident.isDone(name)) return 'ended';
+    const command = incident.takeCommand(wants);
+    if (!command && Date.now() >= deadline) return {};
+    if (!command || !(await stillCounts(incident, command))) continue;
+    if (command.do === 'retry') return command.note === '' ? {} : { hint: command.note };
+    if (command.do === 'skip') {
+      skip(incident, command);
+      return 'ended';
+    }
+    if (await readBack(incident, command, look)) return 'ended';
+  }
+}
+
+function settle<T extends StepResult>(incident: Incident, name: Step, result: T): T {
+  incident.absorb(result);
+  incident.record(name, result);
+  if (result.manual) incident.wait({ step: name, kind: 'manual', ...result.manual });
+  else if (incident.state.pending[name]) incident.resume(name);
+  return result;
+}
+
+/** `retry`, `done` and `skip` for steps a person has to do by hand: they hold nobody up, so a desk of their own serves them. */
+export async function manualStepDesk(incident: Incident, acts: Partial<Record<Step, Act<StepResult>>>): Promise<never> {
+  const wants = (command: StepCommand) => incident.state.pending[command.step]?.kind === 'manual' && !needsGate(command);
+  for (;;) {
+    await condition(() => incident.commands.some(wants));
+    const command = incident.takeCommand(wants);
+    if (!command) continue;
+    incident.busy += 1;
+    try {
+      if (!(await stillCounts(incident, command))) continue;
+      const act = acts[command.step];
+      if (command.do === 'skip') skip(incident, command);
+      else if (command.do === 'done') await readBack(incident, command, act);
+      else if (act) await tryAgain(incident, command.step, act);
+    } finally {
+      incident.busy -= 1;
+    }
+  }
+}
+
+async function tryAgain(incident: Incident, name: Step, act: Act<StepResult>): Promise<void> {
+  const tried = await attempt(() => act({ ref: incident.ref(phaseOf(name)), readBack: false }));
+  if ('result' in tried) settle(incident, name, tried.result);
+  else incident.note('cordon', `retry of ${name} failed: ${tried.why}`);
+}
+
+/** Skipping a step of contain, rotate or reregister leaves a door open: it counts only through gate `skip`, one at a time. */
+export async function skipDesk(incident: Incident): Promise<never> {
+  const { state } = incident;
+  for (;;) {
+    if (!state.skipAsked) {
+      await condition(() => incident.commands.some(needsGate));
+      const command = incident.takeCommand(needsGate);
+      if (!command || !(await stillCounts(incident, command))) continue;
+      state.skipAsked = command;
+    }
+    const command = state.skipAsked;
+    const isMoot = () => state.pending[command.step] === undefined;
+    const answer = await askPeople(incident, 'skip', skipPlan(command), { requestedBy: command.by, isMoot });
+    if (answer === 'approved') skip(incident, command);
+    if (answer === 'rejected') incident.shut('skip');
+    state.skipAsked = null;
+  }
+}
+
+function needsGate(command: StepCommand): boolean {
+  return command.do === 'skip' && skipNeedsGate.includes(phaseOf(command.step));
+}
+
+function skipPlan({ step: id, by, note }: StepCommand): GatePlan {
+  const reason = `${note || 'no reason given'} (asked by ${by})`;
+  return {
+    planHash: planHash([{ id, action: 'skip', contentHash: sha256Id(canonicalJson({ by, note })) }]),
+    counts: { skip: 1 },
+    summary: `skip ${id}: ${reason}`.slice(0, 1_000),
+    items: [{ id, entity: '', relation: '', scope: '', action: 'skip', way: 'none', rule: 'skip', reason, evidence: [] }],
+  };
+}
+
+function skip(incident: Incident, { step: name, by, note }: StepCommand): void {
+  incident.record(name, { outcome: 'unverified', way: 'none', detail: `skipped by ${by}: ${note || 'no reason given'}` });
+  incident.resume(name);
+}
+
+/** A person says it is done: it counts as `manual` only when the node shows it. */
+async function readBack(incident: Incident, command: StepCommand, look: Act<StepResult> | undefined): Promise<boolean> {
+  const { step: name, by, note } = command;
+  const said = `${by} says it is done${note ? ` (${note})` : ''}`;
+  if (!look) {
+    incident.note('cordon', `${name}: ${said}, but this step has nothing to read back: use retry or skip`);
+    return false;
+  }
+  const tried = await attempt(() => look({ ref: incident.ref(phaseOf(name)), readBack: true }));
+  if (!('result' in tried)) {
+    incident.note('cordon', `${name}: ${said}, but reading back failed: ${tried.why}`);
+    return false;
+  }
+  const { result } = tried;
+  incident.absorb(result);
+  if (result.outcome === 'verified') {
+    incident.record(name, { ...result, outcome: 'manual', way: 'manual', detail: `${said}; read back: ${result.detail}` });
+    incident.resume(name);
+    return true;
+  }
+  const detail = `${said}; the read-back does not show it: ${result.detail}`;
+  const pending = incident.state.pending[name];
+  if (pending?.kind === 'manual') incident.record(name, { ...result, outcome: 'unverified', way: 'manual', detail });
+  if (pending) incident.wait({ ...pending, why: detail });
+  return false;
+}
+
+/** Was the command given in this run? After a reset an old one comes again and is void. */
+async function stillCounts(incident: Incident, command: StepCommand): Promise<boolean> {
+  const run = await incident.confirmRun();
+  if (command.run === run) return true;
+  incident.refuse('stale_run', command.by, `${command.do} ${command.step}: given before a reset`);
+  return false;
+}
+
+type Tried<T> = { readonly result: T } | { readonly type: FailureType | 'Unknown'; readonly why: string; readonly how: string };
+
+async function attempt<T>(act: () => Promise<T>): Promise<Tried<T>> {
+  try {
+    return { result: await act() };
+  } catch (error) {
+    if (isCancellation(error)) throw error;
+    const type = failureTypeOf(error);
+    // Nothing that time or people at this incident could mend: the start itself was wrong.
+    if (type === 'PeerNotFound' || type === 'InvalidInput') {
+      throw ApplicationFailure.nonRetryable(error instanceof ActivityFailure ? (error.cause ?? error).message : String(error), type);
+    }
+    return explain(error);
+  }
+}
+
+/** The `ApplicationFailure.type` behind an activity's failure, if it is one of ours. */
+export function failureTypeOf(error: unknown): FailureType | undefined {
+  const type = error instanceof ActivityFailure && error.cause instanceof ApplicationFailure ? error.cause.type : undefined;
+  return isFailureType(type) ? type : undefined;
+}
+
+const howByType: Readonly<Record<FailureType, string>> = {
+  StigmemUnavailable: 'Check that the Stigmem node runs and that the worker reaches STIGMEM_URL.',
+  StigmemRejected: 'Read the node\'s answer; mend what it names.',
+  StigmemUnauthorized: 'Give the worker an admin key with admin and federation rights (STIGMEM_ADMIN_KEY) and restart it.',
+  StigmemUnsupported: 'This node has no such route: do it by hand, then send done.',
+  StigmemContract: 'Something other than a Stigmem node of a known version answers at STIGMEM_URL: look what it is.',
+  StigmemIdentity: 'STIGMEM_URL answers as another node than the one this incident is about: point it back.',
+  PreconditionChanged: 'The node changed since approval; the plan is made again.',
+  InvalidInput: 'Look at the worker\'s log.',
+  PeerNotFound: 'Start again with the peer as `cordon doctor` or GET /v1/federation/peers names it.',
+  PeerAmbiguous: 'More than one peer matches: start again with its node_id.',
+  EvidenceUnavailable: 'Make room in the evidence folder, or make it writable for the worker.',
+  ConfigInvalid: 'Mend the file named, then restart the worker.',
+};
+
+/** An activity's failure in words for people. Anything that is no activity failure is a bug and is thrown on. */
+function explain(error: unknown): Tried<never> {
+  if (!(error instanceof ActivityFailure)) throw error;
+  const { cause } = error;
+  if (cause instanceof ApplicationFailure && isFailureType(cause.type)) {
+    return { type: cause.type, why: cause.message.slice(0, 500), how: howByType[cause.type] };
+  }
+  const why = `${error.activityType} did not finish: ${(cause ?? error).message}`.slice(0, 500);
+  return { type: 'Unknown', why, how: 'Check that a worker with the current code runs; its log says more.' };
+}

@@ -3,11 +3,14 @@ import { once } from 'node:events';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 
 import { EvidenceError, toEvidenceError } from '../../src/evidence/errors.ts';
 import { withLock } from '../../src/evidence/lock.ts';
 import { EvidenceStore } from '../../src/evidence/store.ts';
+
+// The disk, not the code, sets the pace on a busy machine.
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
 const AT = '2026-11-23T01:00:00Z';
 let root: string;

@@ -3,13 +3,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { canonicalize } from 'json-canonicalize';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 
 import { canonicalJson } from '../../src/evidence/canonical.ts';
 import { listIncidentFolders } from '../../src/evidence/find.ts';
 import { splitLines } from '../../src/evidence/lines.ts';
 import { incidentFolderName, safeFileName } from '../../src/evidence/names.ts';
 import { EvidenceStore } from '../../src/evidence/store.ts';
+
+// The disk, not the code, sets the pace on a busy machine.
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
 const AT = '2026-11-23T01:00:00Z';
 const HOSTILE = ['../../x', 'a/b', 'a\0b', '/etc/passwd', '..', '.', '-', 'C:\\x', '💥é', 'x'.repeat(9_000), '\ud800'];

@@ -1,10 +1,13 @@
 import { appendFile, mkdtemp, readFile, rm, truncate, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 
 import { EvidenceStore } from '../../src/evidence/store.ts';
 import { verifyFolder } from '../../src/evidence/verify.ts';
+
+// The disk, not the code, sets the pace on a busy machine.
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
 const AT = '2026-11-23T01:00:00Z';
 let root: string;

@@ -13,12 +13,15 @@ import {
 } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 
 import { sha256Hex } from '../../src/evidence/canonical.ts';
 import { closeEntry, EvidenceEntry } from '../../src/evidence/entry.ts';
 import { EvidenceStore } from '../../src/evidence/store.ts';
 import { verifyFolder } from '../../src/evidence/verify.ts';
+
+// The disk, not the code, sets the pace on a busy machine.
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
 const AT = '2026-11-23T01:00:00Z';
 let root: string;

@@ -1,10 +1,14 @@
 import { readFileSync } from 'node:fs';
 import type { z } from 'zod';
 import { Environment, Key, secretVariables, variableNames, type Values, type VariableName } from './config-keys.ts';
-import { shown } from './contract/schemas.ts';
 
 /** Environment variables by name: `process.env`, or a test's own. */
 export type Env = Readonly<Record<string, string | undefined>>;
+
+/** The process's own environment, for whoever passes it on. */
+export function processEnv(): Env {
+  return process.env;
+}
 
 /** One thing wrong with the configuration. `got` never holds a secret's value. */
 export interface ConfigIssue {
@@ -39,7 +43,7 @@ const fileNames = ['CORDON_POLICY_FILE', 'CORDON_CONTACTS_FILE'] as const;
 const keyNames = ['STIGMEM_URL', 'STIGMEM_ADMIN_KEY', 'STIGMEM_ADMIN_KEY_FILE'] as const;
 
 /** Temporal and evidence only, so that `cordon approve` works on a machine without the node's key. */
-export function parseCliConfig(env: Env = process.env) {
+export function parseCliConfig(env: Env = processEnv()) {
   const values = read(env, [...cliNames, ...fileNames]);
   return {
     taskQueue: values.CORDON_TASK_QUEUE,
@@ -52,7 +56,7 @@ export function parseCliConfig(env: Env = process.env) {
 }
 
 /** Our node and its key; undefined when STIGMEM_URL or the key is not set at all. */
-export function parseNodeConfig(env: Env = process.env): NodeConfig | undefined {
+export function parseNodeConfig(env: Env = processEnv()): NodeConfig | undefined {
   const values = read(env, keyNames);
   const adminKey = secretOf(values, 'STIGMEM_ADMIN_KEY');
   if (values.STIGMEM_URL === undefined || adminKey === undefined) return undefined;
@@ -60,7 +64,7 @@ export function parseNodeConfig(env: Env = process.env): NodeConfig | undefined 
 }
 
 /** Everything the worker needs. Throws {@link ConfigError} before anything connects. */
-export function parseWorkerConfig(env: Env = process.env) {
+export function parseWorkerConfig(env: Env = processEnv()) {
   const values = read(env, variableNames);
   const node = parseNodeConfig(env);
   if (node === undefined) {
@@ -80,7 +84,7 @@ export function parseWorkerConfig(env: Env = process.env) {
 }
 
 /** Executables that tests and the demo use instead of those in `.tools/`. */
-export function parseToolsConfig(env: Env = process.env) {
+export function parseToolsConfig(env: Env = processEnv()) {
   const values = read(env, ['CORDON_TEMPORAL_BIN', 'CORDON_TEMPORAL_TEST_SERVER_BIN', 'CORDON_STIGMEM_BIN']);
   return {
     temporal: values.CORDON_TEMPORAL_BIN,
@@ -111,7 +115,7 @@ function explain(issue: z.core.$ZodIssue, env: Env): ConfigIssue[] {
   }
   const variable = String(issue.path[0]);
   const hidden = secretVariables.has(variable) ? 'another value (not shown)' : undefined;
-  return [{ variable, expected: issue.message, got: hidden ?? shown(withoutSecrets(env[variable])) }];
+  return [{ variable, expected: issue.message, got: hidden ?? JSON.stringify(withoutSecrets(env[variable]).slice(0, 120)) }];
 }
 
 /** What a person may have put into a URL by mistake: a password, a token in the query. */
@@ -130,7 +134,7 @@ function secretOf(values: Partial<Values>, name: 'STIGMEM_ADMIN_KEY' | 'CORDON_A
     text = readFileSync(file, 'utf8').trim();
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? String(error.code) : 'an error';
-    throw wrong('a readable file', `${code} for ${shown(file)}`);
+    throw wrong('a readable file', `${code} for ${JSON.stringify(file)}`);
   }
   if (!Key.safeParse(text).success) throw wrong('a file with one key and nothing else', 'another content (not shown)');
   return text;

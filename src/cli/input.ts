@@ -1,27 +1,14 @@
 import { readFileSync, statSync } from 'node:fs';
 import { parse as parseYaml } from 'yaml';
 import type { z } from 'zod';
-import { shown } from '../contract/schemas.ts';
+import { explainIssues } from '../contract/schemas.ts';
 import { CliError } from './exit.ts';
 
 /** Parses what will be sent. A mismatch is said field by field: expected, and what came. Nothing is sent. */
 export function checked<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  const lines = parsed.error.issues.slice(0, 5).map((issue) => {
-    const field = issue.path.length === 0 ? '(whole)' : issue.path.map(String).join('.');
-    return `  ${field}: ${issue.message}; got ${shown(at(value, issue.path))}`;
-  });
-  throw new CliError('usage', [`${what} is not valid, nothing was sent:`, ...lines].join('\n'));
-}
-
-function at(value: unknown, path: readonly PropertyKey[]): unknown {
-  let here = value;
-  for (const key of path) {
-    if (typeof here !== 'object' || here === null) return undefined;
-    here = Object.getOwnPropertyDescriptor(here, key)?.value;
-  }
-  return here;
+  throw new CliError('usage', `${what} is not valid, nothing was sent: ${explainIssues(parsed.error, value)}`);
 }
 
 const maxFileBytes = 8 * 1024 * 1024;
@@ -60,7 +47,7 @@ export function parseAlert(text: string): { name: string; at?: string; detail?: 
 /** `factId=justification`; fact ids hold no `=`. */
 export function parseKeep(text: string): { factId: string; justification: string } {
   const equals = text.indexOf('=');
-  if (equals < 1) throw new CliError('usage', `--keep: expected factId=justification, got ${shown(text)}`);
+  if (equals < 1) throw new CliError('usage', `--keep: expected factId=justification, got ${JSON.stringify(text.slice(0, 100))}`);
   return { factId: text.slice(0, equals), justification: text.slice(equals + 1) };
 }
 

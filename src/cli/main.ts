@@ -1,0 +1,22 @@
+import { isCancel, text } from '@clack/prompts';
+import { processEnv } from '../config.ts';
+import { runCli } from './program.ts';
+
+// Importing this file runs the program: bin/cordon.js does nothing else.
+const { stdin, stdout, stderr } = process;
+
+async function ask(message: string): Promise<string | undefined> {
+  const answer = await text({ message });
+  return isCancel(answer) ? undefined : answer;
+}
+
+process.exitCode = await runCli(process.argv.slice(2), {
+  env: processEnv(),
+  out: (line) => void stdout.write(`${line}\n`),
+  err: (line) => void stderr.write(`${line}\n`),
+  isTerminal: stdout.isTTY === true,
+  errIsTerminal: stderr.isTTY === true,
+  ask: stdin.isTTY === true && stdout.isTTY === true ? ask : undefined,
+  columns: stdout.columns ?? 80,
+  now: () => Date.now(),
+});

@@ -33,11 +33,11 @@ export interface HostilePeer {
   /** Takes facts out of the queue again (a node that has them keeps them). Returns how many there were. */
   withdraw(ids: readonly string[]): Promise<number>
   /**
-   * Waits until the target asks with the cursor of the last fact, so it has taken or skipped all.
+   * Waits until the target asks for what comes after the last fact, so it has taken or skipped all.
    * Throws after `timeoutMs` (default 20000): behind a fence, or when a fact stalls its pull loop.
    */
   settled(timeoutMs?: number): Promise<void>
-  /** How often the target has pulled (facts), and when last (ms since 1970). */
+  /** How often the target has pulled facts (of the last 200 pulls by anyone), and when last (ms since 1970). */
   pullsSeen(): Promise<{ readonly count: number; readonly lastAt: number | undefined }>
   /** Uses one peer token once and then `times` times more. Returns all statuses, 401 for each replay. */
   replayToken(times: number): Promise<number[]>
@@ -84,10 +84,9 @@ export async function turnHostile(node: StigmemNode, options: HostileOptions): P
   const pull = async (request: object): Promise<HostileAnswer[]> =>
     list(field(await order('pull', { ...target, ...request }), 'answers')).map(answered)
 
-  const targetPulls = async (): Promise<{ head: unknown; pulls: Record<string, unknown>[] }> => {
-    const report = await order('pulls', {})
-    const pulls = list(report['pulls']).map(asRecord)
-    return { head: report['head'], pulls: pulls.filter((seen) => seen['nodeId'] === target.nodeId) }
+  const targetPulls = async (): Promise<Record<string, unknown>[]> => {
+    const pulls = list((await order('pulls', {}))['pulls']).map(asRecord)
+    return pulls.filter((seen) => seen['nodeId'] === target.nodeId)
   }
 
   const setWellKnown = async (mode: WellKnownMode): Promise<void> => {
@@ -107,15 +106,12 @@ export async function turnHostile(node: StigmemNode, options: HostileOptions): P
     async settled(timeoutMs = 20_000) {
       await waitUntil(
         `${options.target.name} to have pulled everything`,
-        async () => {
-          const { head, pulls } = await targetPulls()
-          return head === null || pulls.at(-1)?.['cursor'] === head
-        },
+        async () => (await targetPulls()).at(-1)?.['waiting'] === 0,
         { timeoutMs, everyMs: 200 },
       )
     },
     async pullsSeen() {
-      const { pulls } = await targetPulls()
+      const pulls = await targetPulls()
       const last = pulls.at(-1)?.['at']
       return { count: pulls.length, lastAt: last === undefined ? undefined : number(last) * 1000 }
     },

@@ -146,7 +146,10 @@ async def set_well_known(request: Request) -> dict[str, Any]:
 @app.post("/control/pulls")
 async def report(request: Request) -> dict[str, Any]:
     await orders(request)
-    return {"head": book[-1]["hlc"] if book else None, "pulls": pulls[-500:]}
+    def waiting(cursor: str | None) -> int:
+        return sum(1 for entry in book if cursor is None or order(entry["hlc"]) > order(cursor))
+
+    return {"pulls": [{**seen, "waiting": waiting(seen["cursor"])} for seen in pulls[-200:]]}
 
 
 @app.post("/control/pull")

@@ -61,7 +61,7 @@ async function arrives(fact: HostileFact) {
 async function audit(eventType: string): Promise<readonly unknown[]> {
   const answer = await ours.request('GET', `/v1/federation/audit?event_type=${eventType}&limit=500`)
   expect(answer.status).toBe(200)
-  return list(field(answer.body, 'events') ?? field(answer.body, 'entries'))
+  return list(field(answer.body, 'entries'))
 }
 
 describe('what the peer delivers after it turned', () => {
@@ -185,6 +185,23 @@ async function bytesBefore(answer: Response, limit: number): Promise<number> {
   }
   return seen
 }
+
+describe('one fact against the whole node', () => {
+  it('that is misformed is never stored, and stalls the pull loop until it is withdrawn', async () => {
+    const ids = await hostile.deliver([{ entity: 'stigmem://ours.test/svc/bad', relation: 'memory:note', value: 'x', omit: ['timestamp'] }])
+    await expect(hostile.settled(3_000)).rejects.toThrow('in vain')
+    expect(await hostile.withdraw(ids)).toBe(1)
+    await hostile.settled()
+    expect((await storedFacts(ours)).filter((fact) => ids.includes(fact.id))).toEqual([])
+  })
+
+  it('that claims a number and is none makes every query that would show it answer 500', async () => {
+    await arrives({ entity: 'stigmem://ours.test/svc/blind', relation: 'memory:note', value: 'abc', valueType: 'number' })
+    expect((await ours.request('GET', '/v1/facts?limit=500')).status).toBe(500)
+    expect((await ours.request('GET', '/v1/facts?scope=public')).status).toBe(200)
+    expect((await ours.request('GET', `/v1/facts/${ourFact}`)).status).toBe(200)
+  })
+})
 
 describe('restarts', () => {
   it('the Temporal server comes back on its file and ports after SIGKILL', async () => {

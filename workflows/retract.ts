@@ -1,5 +1,5 @@
 import { condition } from '@temporalio/workflow';
-import type { PlanRef } from '../src/contract/steps.ts';
+import type { PlanRef, Undone } from '../src/contract/steps.ts';
 import { answerAmendment, askPeople } from './ask.ts';
 import { digestOf, type GatePlan } from './gates.ts';
 import type { Incident } from './incident.ts';
@@ -65,7 +65,7 @@ async function makeAgain(incident: Incident, plan: PlanRef): Promise<void> {
   );
   if (!remade) return;
   incident.absorb(remade);
-  state.go = { plan: remade.go, approvedInRun };
+  state.go = { plan: remade.go, approvedInRun, done: 0 };
   state.next = remade.next;
 }
 
@@ -73,26 +73,44 @@ async function undoApproved(incident: Incident, go: NonNullable<typeof incident.
   const { state } = incident;
   const undone = await insist(incident, 'undoFacts', async ({ ref }) => {
     try {
-      return await undo.undoFacts({ ref, plan: go.plan, approvedInRun: go.approvedInRun });
+      return await undo.undoFacts({ ref, plan: go.plan, approvedInRun: go.approvedInRun, from: go.done });
     } catch (error) {
       // Approved in another run: this history was reset after the approval, so people are asked again.
       if (failureTypeOf(error) === 'PreconditionChanged') return 'ask again' as const;
       throw error;
     }
   });
-  state.go = null;
-  if (undone === 'ask again') {
-    await incident.confirmRun();
+  if (undone === 'ask again' || undone === undefined) {
+    state.go = null;
+    if (undone) await incident.confirmRun();
     return;
   }
-  if (undone === undefined) return;
   incident.absorb(undone);
-  if (!state.next) {
-    incident.record('undoFacts', undone);
+  if (undone.pause) {
+    state.go = { ...go, done: undone.done };
+    await waitForQuota(incident, undone, undone.pause);
     return;
   }
-  state.plan = state.next;
-  state.next = null;
+  state.go = null;
+  if (state.next) {
+    state.plan = state.next;
+    state.next = null;
+  } else incident.record('undoFacts', undone);
+}
+
+/** The node takes only so many writes an hour, and a fence must always find room: the rest waits, for days if need be. */
+async function waitForQuota(incident: Incident, { done, total }: Undone, pause: { ms: number; why: string }): Promise<void> {
+  const until = new Date(Date.now() + pause.ms).toISOString();
+  incident.wait({
+    step: 'undoFacts',
+    kind: 'paced',
+    why: `${done} of ${total} facts are done. ${pause.why}`,
+    how: `Nothing to do: it goes on at ${until}. cordon retry <incident> undoFacts --by <you> goes on at once.`,
+  });
+  const told = () => incident.commands.some(({ step: name, do: what }) => name === 'undoFacts' && what === 'retry');
+  await condition(told, Math.max(1, pause.ms));
+  incident.takeCommand(({ step: name }) => name === 'undoFacts');
+  incident.resume('undoFacts');
 }
 
 /** Rejected: nothing is undone. Holds until people amend, retry or close. */

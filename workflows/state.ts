@@ -19,8 +19,11 @@ export interface StepRecord {
 /** A step that waits for people, or for the world to mend. */
 export interface PendingStep {
   readonly step: Step;
-  /** `parked`: the phase can't go on without it. `manual`: listed until done, holds nobody up. */
-  readonly kind: 'parked' | 'manual' | 'held';
+  /**
+   * `parked`: stuck, tries again by itself. `manual`: a person's work, holds nobody up. `held`: people have to
+   * say how it goes on. `paced`: waits for the node's write quota.
+   */
+  readonly kind: 'parked' | 'manual' | 'held' | 'paced';
   readonly why: string;
   readonly how: string;
   readonly since: string;
@@ -60,7 +63,7 @@ export interface IncidentState {
   openings: Partial<Record<Gate, number>>;
   plan: PlanRef | null;
   /** Approved and made again: what undoFacts works on. */
-  go: { plan: PlanRef; approvedInRun: string; approvedBy: readonly string[] } | null;
+  go: { plan: PlanRef; approvedInRun: string; done: number } | null;
   next: PlanRef | null;
   coverage: Coverage[];
   warnings: string[];

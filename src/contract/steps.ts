@@ -123,9 +123,13 @@ export interface Remade {
   readonly evidence: EvidenceHead;
 }
 
+/** What one go of undoFacts came to. Paced: the node's hourly write limit ends a go, and the workflow waits. */
 export interface Undone extends StepResult {
+  /** Items of the plan that are settled so far, from its start: the cursor of the next go. */
   readonly done: number;
   readonly total: number;
+  /** Present when there is more to do: how long to wait first, in milliseconds, and why. */
+  readonly pause?: { readonly ms: number; readonly why: string };
 }
 
 export interface AlertsHeld {

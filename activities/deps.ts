@@ -1,0 +1,58 @@
+import { Context } from '@temporalio/activity';
+import type { Client } from '@temporalio/client';
+import type { IncidentRef, EvidenceHead } from '../src/contract/steps.ts';
+import { EvidenceStore, type Sealed } from '../src/evidence/store.ts';
+import type { Stigmem } from '../src/stigmem/client.ts';
+import { StigmemIdentityError } from '../src/stigmem/errors.ts';
+
+/** What activities work with. Injected by the worker: no activity reads configuration. */
+export interface Deps {
+  readonly node: Stigmem;
+  readonly nodeUrl: string;
+  readonly temporal: Client;
+  readonly evidenceDir: string;
+  readonly policyFile: string | undefined;
+  readonly contactsFile: string | undefined;
+  readonly webhookUrl: string | undefined;
+  /** Which addresses that are not public the peer's own endpoints may live at. */
+  readonly peerAllow: readonly string[];
+  /** Parallel writes to the node. */
+  readonly concurrency: number;
+  /** The node's own write limit, and the share of it that is kept free for fences. */
+  readonly writesPerHour: number;
+  readonly writeHeadroom: number;
+}
+
+/** Aborts when the activity is cancelled or its worker shuts down. */
+export function cancelSignal(): AbortSignal {
+  return Context.current().cancellationSignal;
+}
+
+/** The idempotency key of one item of this incident's round: the same for a retry, a replay and a second worker. */
+export function effectKey(ref: IncidentRef, item: string): string {
+  return `${ref.firstRun}:${ref.phase}:${ref.round}:${item}`;
+}
+
+/** The incident's evidence folder. */
+export async function evidenceOf(deps: Deps, ref: IncidentRef): Promise<EvidenceStore> {
+  return EvidenceStore.open(deps.evidenceDir, ref.incident, ref.at);
+}
+
+/** Seals one piece of evidence under this incident's key for `item`. */
+export async function seal(deps: Deps, ref: IncidentRef, item: string, kind: string, content: unknown): Promise<Sealed> {
+  const store = await evidenceOf(deps, ref);
+  const name = ref.mode === 'drill' ? `DRILL ${item}` : item;
+  return store.seal({ key: effectKey(ref, item), kind, name, phase: ref.phase, round: ref.round, at: ref.at }, content);
+}
+
+/** The head of the chain, as history carries it. */
+export function headOf(sealed: Sealed): EvidenceHead {
+  return { head: sealed.head, entries: sealed.entries };
+}
+
+/** Every mutation asks first whether it still speaks to the node this incident is about. */
+export async function assertBoundNode(deps: Deps, ref: IncidentRef): Promise<void> {
+  const { node_id: nodeId } = await deps.node.wellKnown(cancelSignal());
+  if (ref.nodeId === undefined || nodeId === ref.nodeId) return;
+  throw new StigmemIdentityError({ method: 'GET', path: '/.well-known/stigmem' }, ref.nodeId, nodeId.slice(0, 200));
+}

@@ -1,0 +1,46 @@
+import { beat } from './heartbeat.ts';
+import { closeActivities } from './close.ts';
+import { communicateActivities } from './communicate.ts';
+import { containActivities } from './contain.ts';
+import type { Deps } from './deps.ts';
+import { toApplicationFailure } from './failures.ts';
+import { identifyActivities } from './identify.ts';
+import { investigateActivities } from './investigate.ts';
+import { recoverActivities } from './recover.ts';
+import { restoreActivities } from './restore.ts';
+
+const heartbeatEveryMs = 5_000;
+
+/** Everything the workflow may call, by the names the runbook's steps have. One file a phase. */
+export function createActivities(deps: Deps) {
+  return watched({
+    ...identifyActivities(deps),
+    ...containActivities(deps),
+    ...investigateActivities(deps),
+    ...recoverActivities(deps),
+    ...communicateActivities(deps),
+    ...restoreActivities(deps),
+    ...closeActivities(deps),
+  });
+}
+export type Activities = ReturnType<typeof createActivities>;
+
+type Activity = (input: never) => Promise<unknown>;
+
+/** Each activity says that it lives, so that a dead worker is noticed within the heartbeat timeout, and fails in cordon's own words. */
+function watched<T extends Record<string, Activity>>(activities: T): T {
+  const wrap =
+    (activity: Activity): Activity =>
+    async (input) => {
+      const alive = setInterval(() => beat(), heartbeatEveryMs);
+      try {
+        return await activity(input);
+      } catch (error) {
+        throw toApplicationFailure(error);
+      } finally {
+        clearInterval(alive);
+      }
+    };
+  // The shape is the same: each function is replaced by one of its own type.
+  return Object.fromEntries(Object.entries(activities).map(([name, activity]) => [name, wrap(activity)])) as T;
+}

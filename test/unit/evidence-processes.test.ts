@@ -13,6 +13,9 @@ import { incidentFolderName } from '../../src/evidence/names.ts';
 import { EvidenceStore } from '../../src/evidence/store.ts';
 import { verifyFolder } from '../../src/evidence/verify.ts';
 
+// The disk, not the code, sets the pace on a busy machine.
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
+
 const AT = '2026-11-23T01:00:00Z';
 const repo = join(import.meta.dirname, '..', '..');
 const meta = { kind: 'audit', name: 'n', phase: 'identify', round: 1, at: AT };
@@ -20,9 +23,6 @@ const meta = { kind: 'audit', name: 'n', phase: 'identify', round: 1, at: AT };
 /** Runs in children: argv is the root, what to do, and the child's name. */
 const CHILD = `
 import { EvidenceStore } from './store.js';
-
-// The disk, not the code, sets the pace on a busy machine.
-vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 const [root, what, me] = process.argv.slice(2);
 const meta = (key) => (${JSON.stringify(meta).replace(/}$/, '')}, key });
 try {

@@ -107,10 +107,16 @@ async function typedDigest(cli: Cli, session: TemporalSession, incident: Inciden
 async function update(session: TemporalSession, id: string, name: string, payload: object, updateId: string) {
   try {
     const handle = session.client.workflow.getHandle(id);
-    return await withDeadline(session.client, workerMs, () =>
-      handle.executeUpdate<unknown, [object]>(name, { args: [payload], updateId }),
+    const taken = await withDeadline(session.client, workerMs, () =>
+      handle.startUpdate<unknown, [object]>(name, { args: [payload], updateId, waitForStage: 'ACCEPTED' }),
     );
+    // A worker has it now: what it still has to do may take longer, and no signal must be sent beside it.
+    return await withDeadline(session.client, verdictMs, () => taken.result()).catch((error: unknown) => {
+      if (!isNoWorker(error)) throw error;
+      throw new CliError('unconfirmed', `${name} was taken, its verdict is not there yet`, `cordon show ${shellWord(id)}`);
+    });
   } catch (error) {
+    if (error instanceof CliError) throw error;
     if (isUnreachable(error)) throw error;
     if (isNotFound(error)) throw new CliError('failed', `${clean(id)} is closed: it takes no more decisions`, 'cordon list');
     if (isNoWorker(error) || isExhausted(error)) return undefined;
@@ -139,6 +145,7 @@ function open(incident: Incident): Incident {
   throw new CliError('failed', `${clean(incident.id)} is closed (${state}): nothing was sent`, `cordon show ${shellWord(incident.id)}`);
 }
 
+const verdictMs = 30_000;
 const hash = (value: unknown) => sha256Id(canonicalJson(value)).slice('sha256:'.length, 'sha256:'.length + 32);
 const detailLines = (detail: string | undefined) => (detail === undefined ? [] : [clean(detail)]);
 const digestLines = (digest: string | undefined) => (digest === undefined ? [] : [`digest now: ${clean(digest)}`]);

@@ -1,8 +1,8 @@
-import { searchAttributes, workflowType } from '../contract/names.ts';
+import { workflowType } from '../contract/names.ts';
 import { withDeadline } from '../temporal.ts';
 import type { Answer, Cli } from './cli.ts';
 import { describe, serverMs } from './incident.ts';
-import { knownAttributes } from './offline.ts';
+import { lastSeen } from './offline.ts';
 import { shellWord, table, when } from './text.ts';
 
 interface Row {
@@ -32,7 +32,7 @@ export async function list(cli: Cli, options: { all?: boolean; limit?: string })
       ? `no incident is open${options.all === true ? '' : ' (closed ones: cordon list --all)'}`
       : `${count} open; next: cordon show ${shellWord(first.incident)}`;
   const now = cli.io.now();
-  const cells = rows.map((r) => [r.state, r.phase, r.waitingFor, when(r.startedAt, now), r.incident]);
+  const cells = rows.map((r) => [r.outcome === '-' ? r.state : r.outcome, r.phase, r.waitingFor, when(r.startedAt, now), r.incident]);
   const head = ['state', 'phase', 'waits for', 'started', 'incident'];
   const text = rows.length === 0 ? [] : ['', table(head, cells, cli.width, [11, 12, 14, 11])];
   return { next, text, json: { incidents: rows } };
@@ -60,20 +60,18 @@ function toRow(info: {
   runId: string;
   status: { name: string };
   startTime: Date;
-  typedSearchAttributes: { getAll: () => { key: { name: string }; value: unknown }[] };
+  memo?: Record<string, unknown>;
 }): Row {
-  const attributes = knownAttributes(info.typedSearchAttributes.getAll());
-  const text = (name: string) => {
-    const value = attributes[name];
-    return typeof value === 'string' && value !== '' ? value : '-';
-  };
+  const seen = lastSeen(info.memo);
+  const gates = seen?.gates.map((gate) => gate.replace(/#.*$/, '')) ?? [];
+  const waits = [...gates, ...(seen?.steps ?? []).map((step) => step.replace(/:.*$/, ''))];
   return {
     incident: info.workflowId,
     runId: info.runId,
     state: info.status.name.toLowerCase(),
     startedAt: info.startTime.toISOString(),
-    phase: text(searchAttributes.phase),
-    waitingFor: text(searchAttributes.waitingFor),
-    outcome: text(searchAttributes.outcome),
+    phase: seen?.phase ?? '-',
+    waitingFor: waits.join(', ') || '-',
+    outcome: seen?.outcome ?? '-',
   };
 }

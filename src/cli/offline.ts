@@ -1,7 +1,6 @@
 import { defaultPayloadConverter } from '@temporalio/common';
 import type { temporal } from '@temporalio/proto';
 import { z } from 'zod';
-import { searchAttributes } from '../contract/names.ts';
 import { withDeadline, type TemporalSession } from '../temporal.ts';
 import type { Answer, Cli } from './cli.ts';
 import { serverMs, type Incident } from './incident.ts';
@@ -16,7 +15,7 @@ export interface Offline {
   closedAt: string | null;
   events: number;
   memo: Record<string, unknown>;
-  attributes: Record<string, unknown>;
+  lastSeen: LastSeen | null;
   pending: { activity: string; attempt: number; lastFailure: string }[];
   recent: { at: string; event: string; what: string }[];
   historyRead: boolean;
@@ -36,6 +35,23 @@ const Described = z.object({
     .nullish(),
 });
 
+/** What the workflow itself puts into its memo: ids and counts. */
+const LastSeen = z.object({
+  cordon: z.object({
+    phase: z.string(),
+    round: z.number(),
+    gates: z.array(z.string()),
+    steps: z.array(z.string()),
+    outcome: z.string().nullable(),
+  }),
+});
+export type LastSeen = z.infer<typeof LastSeen>['cordon'];
+
+/** Where the incident was when a worker last looked after it. */
+export function lastSeen(memo: Record<string, unknown> | undefined): LastSeen | undefined {
+  return LastSeen.safeParse(memo).data?.cordon;
+}
+
 /** Reads it all within the server's deadline; a history that does not come in time is said so. */
 export async function readOffline(session: TemporalSession, incident: Incident): Promise<Offline> {
   const { description: d, id, runId } = incident;
@@ -49,7 +65,7 @@ export async function readOffline(session: TemporalSession, incident: Incident):
     closedAt: d.closeTime?.toISOString() ?? null,
     events: d.historyLength,
     memo: d.memo ?? {},
-    attributes: knownAttributes(d.typedSearchAttributes.getAll()),
+    lastSeen: lastSeen(d.memo) ?? null,
     pending: pending.map((p) => ({
       activity: p.activityType?.name ?? '?',
       attempt: p.attempt ?? 1,
@@ -68,14 +84,16 @@ export function renderOffline(cli: Cli, o: Offline): Answer {
   const next = open
     ? 'next: start a worker (cordon worker): none answers, this is only what the Temporal server knows'
     : `ended without a worker to ask (${o.serverState}); next: cordon audit ${shellWord(o.incident)}`;
-  const attributes = Object.entries(o.attributes).map(([name, value]) => `${name} ${clean(String(value))}`);
+  const seen = o.lastSeen;
   const lines = [
     '',
     `${bold(clean(o.incident))} · run ${o.runId.slice(0, 8)} · ${o.serverState}`,
     `started  ${o.startedAt} (${when(o.startedAt, now)}), ${o.events} events`,
-    attributes.length === 0 ? 'phase    not known without a worker' : `last set ${attributes.join(', ')}`,
+    seen === null ? 'phase    not known without a worker' : `phase    ${clean(seen.phase)}, round ${seen.round}, when a worker last ran`,
   ];
-  if (Object.keys(o.memo).length > 0) lines.push(`memo     ${clean(JSON.stringify(o.memo))}`);
+  if (seen !== null && seen.gates.length > 0) lines.push(`gates    ${clean(seen.gates.join(', '))} (gate#opening)`);
+  if (seen !== null && seen.steps.length > 0) lines.push(`steps    ${clean(seen.steps.join(', '))}`);
+  if (seen !== null && seen.outcome !== null) lines.push(`outcome  ${clean(seen.outcome)}`);
   if (o.pending.length > 0) {
     const rows = o.pending.map((p) => [p.activity, String(p.attempt), p.lastFailure]);
     lines.push('', bold('Under way or retried'), table(['activity', 'attempt', 'last failure'], rows, cli.width, [24, 7]));
@@ -142,10 +160,4 @@ function summary(event: Event): string {
 function timeOf(event: Event): string {
   const seconds = Number(event.eventTime?.seconds ?? 0);
   return new Date(seconds * 1_000).toISOString();
-}
-
-/** Only cordon's own attributes, with their value. */
-export function knownAttributes(pairs: readonly { key: { name: string }; value: unknown }[]): Record<string, unknown> {
-  const names: readonly string[] = Object.values(searchAttributes);
-  return Object.fromEntries(pairs.filter(({ key }) => names.includes(key.name)).map(({ key, value }) => [key.name, value]));
 }

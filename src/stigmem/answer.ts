@@ -1,6 +1,7 @@
 import { STATUS_CODES, type IncomingHttpHeaders } from 'node:http';
 import type { Readable } from 'node:stream';
 import { z } from 'zod';
+import { parseCsv } from './csv.ts';
 import { StigmemHttpError, StigmemSchemaError, StigmemTooLargeError, type CallSite } from './errors.ts';
 import { parseRetryAfter, safeExcerpt } from './text.ts';
 
@@ -15,13 +16,18 @@ export interface RawAnswer {
   readonly body: Readable;
 }
 
+export interface Expected<T> {
+  readonly schema: z.ZodType<T>;
+  readonly accept?: 'text/csv' | undefined;
+}
+
 export interface Limits {
   readonly maxBytes: number;
   readonly secrets: readonly string[];
 }
 
-/** The JSON of a 2xx answer through its schema. Throws StigmemHttpError, StigmemSchemaError or StigmemTooLargeError. */
-export async function readAnswer<T>(site: CallSite, answer: RawAnswer, schema: z.ZodType<T>, limits: Limits): Promise<T> {
+/** The JSON (or the CSV rows) of a 2xx answer through its schema. Throws StigmemHttpError, StigmemSchemaError or StigmemTooLargeError. */
+export async function readAnswer<T>(site: CallSite, answer: RawAnswer, expected: Expected<T>, limits: Limits): Promise<T> {
   const { statusCode, headers, body } = answer;
   if (statusCode < 200 || statusCode > 299) {
     const { text } = await readText(body, MAX_ERROR_BODY_BYTES);
@@ -34,31 +40,29 @@ export async function readAnswer<T>(site: CallSite, answer: RawAnswer, schema: z
   }
   const { text, whole } = await readText(body, limits.maxBytes);
   if (!whole) throw new StigmemTooLargeError(site, limits.maxBytes);
-  return parseText(site, text, headers['content-type'] ?? '', schema, limits);
+  return parseText(site, text, headers['content-type'] ?? '', expected, limits);
 }
 
-function parseText<T>(site: CallSite, text: string, type: string, schema: z.ZodType<T>, { secrets }: Limits): T {
+const JSON_FORMAT = { name: 'application/json', type: /^application\/([\w.-]+\+)?json\b/i, parse: jsonOrNull };
+const CSV_FORMAT = { name: 'text/csv', type: /^text\/csv\b/i, parse: parseCsv };
+
+function parseText<T>(site: CallSite, text: string, type: string, { schema, accept }: Expected<T>, { secrets }: Limits): T {
+  const format = accept === undefined ? JSON_FORMAT : CSV_FORMAT;
   const mismatch = (field: string, expected: string, came: string): StigmemSchemaError =>
     new StigmemSchemaError(site, {
       field: safeExcerpt(field, secrets, MAX_EXCERPT_CHARS),
       expected: safeExcerpt(expected, secrets, MAX_EXCERPT_CHARS),
       came: safeExcerpt(came, secrets, MAX_EXCERPT_CHARS),
     });
-  if (text.trim() === '') throw mismatch('body', 'JSON', 'an empty body');
-  if (!/^application\/([\w.-]+\+)?json\b/i.test(type)) {
-    throw mismatch('content-type', 'application/json', `${type === '' ? 'none' : type}: ${text}`);
-  }
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch {
-    throw mismatch('body', 'JSON', `${text.length} characters that are not complete JSON: ${text}`);
-  }
-  const parsed = schema.safeParse(json, { reportInput: true });
+  if (text.trim() === '') throw mismatch('body', format.name, 'an empty body');
+  if (!format.type.test(type)) throw mismatch('content-type', format.name, `${type === '' ? 'none' : type}: ${text}`);
+  const value = format.parse(text);
+  if (value === null) throw mismatch('body', format.name, `${text.length} characters that are not complete: ${text}`);
+  const parsed = schema.safeParse(value, { reportInput: true });
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0];
   const field = issue === undefined || issue.path.length === 0 ? 'body' : issue.path.map(String).join('.');
-  throw mismatch(field, expectation(issue), inWords(issue?.input ?? (field === 'body' ? json : undefined)));
+  throw mismatch(field, expectation(issue), inWords(issue?.input ?? (field === 'body' ? value : undefined)));
 }
 
 /** FastAPI answers {"detail": string | object | list}; proxies answer HTML. */

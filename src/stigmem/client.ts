@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { StigmemSession } from './session.ts';
 import {
+  AuditExport,
   AuditPage,
   Fact,
   FactsPage,
@@ -11,6 +12,7 @@ import {
   Provenance,
   QuarantineAction,
   QuarantinePage,
+  type AuditEvent,
   type Peer,
   type Scope,
 } from './wire.ts';
@@ -85,6 +87,15 @@ export class Stigmem extends StigmemSession {
   /** Newest first; this cursor is sound. */
   async auditPage(query: AuditQuery = {}, signal?: AbortSignal): Promise<AuditPage> {
     return this.admin('GET', '/v1/audit', AuditPage, { query: { ...query }, signal });
+  }
+
+  /**
+   * The same log as CSV, oldest first, at most 50,000 events; it has no cursor. Answers even where `auditPage`
+   * fails on an event without a fact id.
+   */
+  async auditExport(limit: number, signal?: AbortSignal): Promise<AuditEvent[]> {
+    const query = { limit };
+    return this.admin('GET', '/v1/audit/export', AuditExport, { query, signal, accept: 'text/csv' });
   }
 
   /** As the admin. Newest claimed timestamp first; the cursor loses rows. */

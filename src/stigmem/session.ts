@@ -7,6 +7,7 @@ import { WellKnown } from './wire.ts';
 export interface Rest {
   readonly query?: Query;
   readonly body?: unknown;
+  readonly accept?: Call<unknown>['accept'];
   readonly signal?: AbortSignal | undefined;
 }
 

@@ -26,6 +26,8 @@ export interface Call<T> {
   readonly query?: Query;
   readonly body?: unknown;
   readonly bearer?: string;
+  /** `text/csv` hands the schema a list of rows, each a list of strings. Default: JSON. */
+  readonly accept?: 'text/csv' | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -58,7 +60,7 @@ export class Transport {
         body: call.body === undefined ? null : JSON.stringify(call.body),
         signal,
       });
-      return await readAnswer(site, answer, call.schema, this.#options);
+      return await readAnswer(site, answer, call, this.#options);
     } catch (error) {
       if (call.signal?.aborted === true) throw call.signal.reason;
       if (error instanceof StigmemError) throw error;
@@ -80,7 +82,7 @@ export class Transport {
 
 function requestHeaders(call: Call<unknown>): Record<string, string> {
   return {
-    accept: 'application/json',
+    accept: call.accept ?? 'application/json',
     ...(call.body === undefined ? {} : { 'content-type': 'application/json' }),
     ...(call.bearer === undefined ? {} : { authorization: `Bearer ${call.bearer}` }),
   };

@@ -108,6 +108,20 @@ export type AuditEvent = z.infer<typeof AuditEvent>;
 export const AuditPage = z.looseObject({ entries: z.array(AuditEvent), cursor: text });
 export type AuditPage = z.infer<typeof AuditPage>;
 
+/** GET /v1/audit/export: routes/audit.py, _CSV_HEADERS. Rows of text, the first names the columns; "" stands for null. */
+export const AuditExport = z.array(z.array(z.string())).transform((rows, context): AuditEvent[] => {
+  const [columns = [], ...events] = rows;
+  const parsed = z.array(AuditEvent).safeParse(
+    events.map((row) => {
+      const named = Object.fromEntries(columns.map((column, at) => [column, row[at] === '' ? null : row[at]]));
+      return { ...named, entity_uri: named['principal_entity_uri'], oidc_sub: named['principal_oidc_sub'] };
+    }),
+  );
+  if (parsed.success) return parsed.data;
+  context.addIssue({ code: 'custom', message: 'rows of audit events', path: parsed.error.issues[0]?.path ?? [] });
+  return z.NEVER;
+});
+
 /** models/facts.py, FactValue. `v` is null where the sanitiser redacted it. */
 export const FactValue = z.looseObject({
   type: z.string(),

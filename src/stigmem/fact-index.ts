@@ -1,0 +1,74 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
+import type { Stigmem } from './client.ts';
+import type { Meter } from './paging.ts';
+import type { LintQuery } from './requests.ts';
+import { LintResult } from './wire-read.ts';
+import { SCOPES, type Scope } from './wire.ts';
+
+/** The relation of the note a node writes about each fact it takes in: federation/federation_ingest.py, ingest_fact. */
+export const RECEIVED_FROM = 'stigmem:received_from';
+/** The source it writes such notes under. */
+export const SYSTEM_SOURCE = 'system:stigmem';
+
+const POLL_MS = 500;
+const Failed = z.looseObject({ status: z.literal('failed') });
+
+/** One note, as the lint sweep lists it. */
+export interface ReceiptNote {
+  readonly factId: string;
+  readonly noteId: string;
+  /** The sender's node_id as the note has it; null when it can't be read from the finding's words. */
+  readonly nodeId: string | null;
+}
+
+export interface ReceiptIndex {
+  readonly notes: readonly ReceiptNote[];
+  /** The node's own COUNT(*) of notes, forged ones included. */
+  readonly counted: number;
+}
+
+/**
+ * Every note of receipt in one answer, which no other route gives. POST /v1/lint has no row limit, and its broken_ref
+ * check lists each live `ref` fact whose target entity has no live facts (routes/lint.py, _check_broken_refs). Notes
+ * are such facts: their target is the sender's node_id. A sender can blind the check by delivering a fact whose entity
+ * is its own node_id; then `notes` is shorter than `counted`, so compare the two.
+ */
+export async function receiptIndex(client: Stigmem, meter: Meter): Promise<ReceiptIndex> {
+  const result = await lint(client, meter, { scope: 'local', relation: RECEIVED_FROM, checks: ['broken_ref'] });
+  const notes = result.findings.flatMap(({ entity, fact_ids: [noteId], detail }) => {
+    if (entity === null || noteId === undefined) return [];
+    return [{ factId: entity, noteId, nodeId: /^ref target entity '(.*)' has no live facts$/s.exec(detail)?.[1] ?? null }];
+  });
+  return { notes, counted: result.fact_count };
+}
+
+/** The node's exact count of facts in a scope (and relation), in our key's tenant, hidden ones included. */
+export async function countFacts(client: Stigmem, meter: Meter, scope: Scope, relation?: string): Promise<number> {
+  // An empty list of checks would run them all; this one is the cheapest.
+  const query = { scope, checks: ['contradiction'] as const, ...(relation === undefined ? {} : { relation }) };
+  return (await lint(client, meter, query)).fact_count;
+}
+
+/** Counts of all four scopes. */
+export async function countScopes(client: Stigmem, meter: Meter): Promise<Map<Scope, number>> {
+  const counts = new Map<Scope, number>();
+  for (const scope of SCOPES) counts.set(scope, await countFacts(client, meter, scope));
+  return counts;
+}
+
+/** A scope of more than async_job_threshold facts (100,000) is swept by a job; it is polled until done. */
+async function lint(client: Stigmem, meter: Meter, query: LintQuery): Promise<LintResult> {
+  let answer = await meter.ask((signal) => client.lint(query, signal));
+  for (;;) {
+    const done = LintResult.safeParse(answer);
+    if (done.success) return done.data;
+    const job = answer;
+    if (!('job_id' in job) || typeof job.job_id !== 'string' || Failed.safeParse(job).success) {
+      return { findings: [], checked_at: '', scope: query.scope, fact_count: -1 };
+    }
+    const jobId = job.job_id;
+    await sleep(POLL_MS, undefined, meter.signal === undefined ? {} : { signal: meter.signal });
+    answer = await meter.ask((signal) => client.lintJob(jobId, signal));
+  }
+}

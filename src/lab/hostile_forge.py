@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import time
 import uuid
 from datetime import UTC, datetime
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from stigmem_node.cid import compute_cid
 from stigmem_node.db import db, get_node_entity_uri, get_or_create_node_id
 from stigmem_node.federation.federation_ingest import _encode_v
@@ -117,3 +120,12 @@ def forge(given: dict[str, Any], place: str) -> tuple[dict[str, Any], dict[str, 
     )
     origin = origin_block([scope], given.get("originNodeId", NODE_ID), given.get("originTenant", "default"))
     return fact, origin
+
+
+def stranger() -> tuple[Ed25519PrivateKey, str]:
+    key = Ed25519PrivateKey.generate()
+    raw = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return key, base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+STRANGER_KEY, STRANGER_PUB = stranger()

@@ -9,7 +9,6 @@ PORT answers what peers ask; CONTROL_PORT takes the test's orders under /control
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import socket
 import sys
@@ -21,11 +20,10 @@ from typing import Any
 import httpx
 import jwt
 import uvicorn
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from hostile_forge import NODE_ID, book, enter, forge, load_honest_facts, next_hlc, order, sealed
+from hostile_forge import NODE_ID, STRANGER_KEY, STRANGER_PUB, book, enter, forge, order, sealed
+from hostile_forge import load_honest_facts, next_hlc
 from stigmem_node.federation.peer_token import create_peer_token
 from stigmem_node.identity.manifest import manifest_from_dict, manifest_to_dict, sign_manifest
 from stigmem_node.routes.wellknown import node_manifest, node_metadata
@@ -44,15 +42,6 @@ well_known = {"mode": "normal"}
 @app.get("/healthz")
 def healthz() -> dict[str, str]:
     return {"status": "ok"}
-
-
-def stranger() -> tuple[Ed25519PrivateKey, str]:
-    key = Ed25519PrivateKey.generate()
-    raw = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    return key, base64.urlsafe_b64encode(raw).decode().rstrip("=")
-
-
-STRANGER_KEY, STRANGER_PUB = stranger()
 
 
 async def endless(piece: bytes, pause_s: float, pieces: int) -> AsyncIterator[bytes]:

@@ -1,11 +1,11 @@
-import { execFile } from 'node:child_process'
-import { join } from 'node:path'
-import { labScripts, stigmemPython } from './tools.ts'
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { labScripts, stigmemPython } from './tools.ts';
 
 /** What a finished command wrote, as text. */
 export interface Output {
-  readonly stdout: string
-  readonly stderr: string
+  readonly stdout: string;
+  readonly stderr: string;
 }
 
 /** Runs a command to its end. Throws with its standard error when the exit code is not 0. */
@@ -20,13 +20,14 @@ export function run(
       args,
       { env: options.env, cwd: options.cwd, maxBuffer: 256 * 1024 * 1024, timeout: 60_000 },
       (error, stdout, stderr) => {
-        if (error) reject(new Error(`${command} ${args[0] ?? ''} failed: ${stderr.trim() || error.message}`, { cause: error }))
-        else resolve({ stdout, stderr })
+        if (error)
+          reject(new Error(`${command} ${args[0] ?? ''} failed: ${stderr.trim() || error.message}`, { cause: error }));
+        else resolve({ stdout, stderr });
       },
-    )
-    child.stdin?.on('error', () => undefined)
-    child.stdin?.end(options.input ?? '')
-  })
+    );
+    child.stdin?.on('error', () => undefined);
+    child.stdin?.end(options.input ?? '');
+  });
 }
 
 /**
@@ -38,10 +39,10 @@ export async function nodeTool(
   input: object,
   node: { readonly env: Readonly<Record<string, string>>; readonly cwd: string },
 ): Promise<unknown> {
-  const { stdout } = await run(stigmemPython(), [join(labScripts, 'node_tool.py'), verb], {
+  const { stdout } = await run(stigmemPython(), ['-B', join(labScripts, 'node_tool.py'), verb], {
     ...node,
     input: JSON.stringify(input),
-  })
-  const answer: unknown = JSON.parse(stdout)
-  return answer
+  });
+  const answer: unknown = JSON.parse(stdout);
+  return answer;
 }

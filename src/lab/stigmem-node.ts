@@ -1,84 +1,85 @@
-import { randomBytes } from 'node:crypto'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { managedProcess, httpAnswers } from './processes.ts'
-import { nodeTool } from './python.ts'
-import { asRecord, field, rows, text } from './shapes.ts'
-import type { Row } from './shapes.ts'
-import { freePort, stigmemPython } from './tools.ts'
+import { randomBytes } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { baseEnvironment, keptKey } from './node-environment.ts';
+import { managedProcess, httpAnswers } from './processes.ts';
+import { nodeTool } from './python.ts';
+import { asRecord, field, rows, text } from './shapes.ts';
+import type { Row } from './shapes.ts';
+import { freePort, stigmemPython } from './tools.ts';
 
 /** Options of {@link startStigmemNode}. */
 export interface StigmemNodeOptions {
   /** Lower-case word; also the host part of the default entity URI. */
-  readonly name: string
+  readonly name: string;
   /** The node's own folder: database, log, admin key. Made when missing, taken up again when not. */
-  readonly dir: string
-  readonly port?: number
+  readonly dir: string;
+  readonly port?: number;
   /** @default `stigmem://<name>.test` */
-  readonly entityUri?: string
+  readonly entityUri?: string;
   /** More entities the node's manifest vouches for (subjects of capability tokens). */
-  readonly entities?: readonly string[]
+  readonly entities?: readonly string[];
   /** true: a quarantine garden with the slug `quarantine` is made and set as the node's own. */
-  readonly quarantineGarden?: boolean
+  readonly quarantineGarden?: boolean;
   /** Seconds between two pulls. @default 1 */
-  readonly pullIntervalS?: number
+  readonly pullIntervalS?: number;
   /** More STIGMEM_ settings; they win over the lab's (rate limits are a million an hour here). */
-  readonly env?: Readonly<Record<string, string>>
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** Answer of one request; `body` is parsed JSON, or the text when it is none. */
 export interface NodeAnswer {
-  readonly status: number
-  readonly headers: Headers
-  readonly body: unknown
+  readonly status: number;
+  readonly headers: Headers;
+  readonly body: unknown;
 }
 
 /** A real Stigmem node on loopback, on a SQLite file. */
 export interface StigmemNode {
-  readonly name: string
-  readonly url: string
-  readonly port: number
-  readonly dir: string
-  readonly dbPath: string
-  readonly logFile: string
+  readonly name: string;
+  readonly url: string;
+  readonly port: number;
+  readonly dir: string;
+  readonly dbPath: string;
+  readonly logFile: string;
   /** Permissions admin, write, read, federate, admin:federation; its entity is `entityUri`. */
-  readonly adminKey: string
-  readonly nodeId: string
-  readonly entityUri: string
+  readonly adminKey: string;
+  readonly nodeId: string;
+  readonly entityUri: string;
   /** The whole environment the node runs with. */
-  readonly env: Readonly<Record<string, string>>
-  readonly pid: number | undefined
-  readonly running: boolean
+  readonly env: Readonly<Record<string, string>>;
+  readonly pid: number | undefined;
+  readonly running: boolean;
   /** Again on the same database and port, with more STIGMEM_ settings if given (they stay). */
-  start(env?: Readonly<Record<string, string>>): Promise<void>
-  stop(): Promise<void>
+  start(env?: Readonly<Record<string, string>>): Promise<void>;
+  stop(): Promise<void>;
   /** SIGKILL. */
-  kill(): Promise<void>
+  kill(): Promise<void>;
   /** Permissions: read, write, instruction:write, federate, admin, audit.read. Returns the raw key. */
-  issueKey(request: { readonly entityUri: string; readonly permissions: readonly string[] }): Promise<string>
+  issueKey(request: { readonly entityUri: string; readonly permissions: readonly string[] }): Promise<string>;
   /** One HTTP request, with the admin key unless another is given (`null`: none). Never throws on a status. */
-  request(method: string, path: string, body?: unknown, key?: string | null): Promise<NodeAnswer>
+  request(method: string, path: string, body?: unknown, key?: string | null): Promise<NodeAnswer>;
   /** Read-only query on the database file, running or not. Blobs come as hex. */
-  sql(query: string, params?: readonly (string | number | null)[]): Promise<Row[]>
+  sql(query: string, params?: readonly (string | number | null)[]): Promise<Row[]>;
   /** Writes to the database file: fixtures only. */
-  exec(script: string): Promise<void>
+  exec(script: string): Promise<void>;
 }
 
-const ADMIN_PERMISSIONS = ['admin', 'write', 'read', 'federate', 'admin:federation']
-const GARDEN = 'quarantine'
+const ADMIN_PERMISSIONS = ['admin', 'write', 'read', 'federate', 'admin:federation'];
+const GARDEN = 'quarantine';
 
 /** Starts the node, gives it an admin key and its manifest (and garden). Throws with the log's tail. */
 export async function startStigmemNode(options: StigmemNodeOptions): Promise<StigmemNode> {
-  const port = options.port ?? (await freePort())
-  const url = `http://127.0.0.1:${port}`
-  mkdirSync(options.dir, { recursive: true })
-  const dbPath = join(options.dir, 'stigmem.db')
-  const adminKey = keptKey(options.dir)
+  const port = options.port ?? (await freePort());
+  const url = `http://127.0.0.1:${port}`;
+  mkdirSync(options.dir, { recursive: true });
+  const dbPath = join(options.dir, 'stigmem.db');
+  const adminKey = keptKey(options.dir);
   const env: Record<string, string> = {
     ...baseEnvironment(options, url, port, dbPath),
     ...(options.quarantineGarden ? { STIGMEM_QUARANTINE_GARDEN_ID: GARDEN } : {}),
     ...options.env,
-  }
+  };
   const child = managedProcess({
     name: `stigmem node ${options.name}`,
     command: stigmemPython(),
@@ -87,10 +88,15 @@ export async function startStigmemNode(options: StigmemNodeOptions): Promise<Sti
     env,
     logFile: join(options.dir, 'node.log'),
     ready: () => httpAnswers(`${url}/healthz`),
-  })
-  const tool = { env, cwd: options.dir }
+  });
+  const tool = { env, cwd: options.dir };
 
-  const request = async (method: string, path: string, body?: unknown, key: string | null = adminKey): Promise<NodeAnswer> => {
+  const request = async (
+    method: string,
+    path: string,
+    body?: unknown,
+    key: string | null = adminKey,
+  ): Promise<NodeAnswer> => {
     const response = await fetch(`${url}${path}`, {
       method,
       headers: {
@@ -98,29 +104,44 @@ export async function startStigmemNode(options: StigmemNodeOptions): Promise<Sti
         ...(body === undefined ? {} : { 'content-type': 'application/json' }),
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-    })
-    return { status: response.status, headers: response.headers, body: parsed(await response.text()) }
-  }
+    });
+    return { status: response.status, headers: response.headers, body: parsed(await response.text()) };
+  };
 
-  const must = async (method: string, path: string, body: unknown, accepted: readonly number[]): Promise<NodeAnswer> => {
-    const answer = await request(method, path, body)
-    if (accepted.includes(answer.status)) return answer
-    throw new Error(`${options.name}: ${method} ${path} answered ${answer.status}: ${JSON.stringify(answer.body)}`)
-  }
+  const must = async (
+    method: string,
+    path: string,
+    body: unknown,
+    accepted: readonly number[],
+  ): Promise<NodeAnswer> => {
+    const answer = await request(method, path, body);
+    if (accepted.includes(answer.status)) return answer;
+    throw new Error(`${options.name}: ${method} ${path} answered ${answer.status}: ${JSON.stringify(answer.body)}`);
+  };
 
   const bootstrap = async (): Promise<{ nodeId: string; entityUri: string }> => {
-    const given = { key: adminKey, entity_uri: env['STIGMEM_ENTITY_URI'], permissions: ADMIN_PERMISSIONS, entities: options.entities ?? [] }
-    const made = asRecord(await nodeTool('bootstrap', given, tool))
-    const published = await request('GET', '/.well-known/stigmem-manifest.json')
-    if (published.status === 404) await must('PUT', '/v1/federation/manifest', made['manifest'], [200])
+    const given = {
+      key: adminKey,
+      entity_uri: env['STIGMEM_ENTITY_URI'],
+      permissions: ADMIN_PERMISSIONS,
+      entities: options.entities ?? [],
+    };
+    const made = asRecord(await nodeTool('bootstrap', given, tool));
+    const published = await request('GET', '/.well-known/stigmem-manifest.json');
+    if (published.status === 404) await must('PUT', '/v1/federation/manifest', made['manifest'], [200]);
     if (options.quarantineGarden) {
-      await must('POST', '/v1/gardens', { slug: GARDEN, name: 'Quarantine', scope: 'company', quarantine: true }, [201, 409])
+      await must(
+        'POST',
+        '/v1/gardens',
+        { slug: GARDEN, name: 'Quarantine', scope: 'company', quarantine: true },
+        [201, 409],
+      );
     }
-    return { nodeId: text(field(made, 'node_id')), entityUri: text(field(made, 'entity_uri')) }
-  }
+    return { nodeId: text(field(made, 'node_id')), entityUri: text(field(made, 'entity_uri')) };
+  };
 
-  await child.start()
-  const identity = await bootstrap()
+  await child.start();
+  const identity = await bootstrap();
   return {
     name: options.name,
     url,
@@ -132,65 +153,40 @@ export async function startStigmemNode(options: StigmemNodeOptions): Promise<Sti
     ...identity,
     env,
     get pid() {
-      return child.pid
+      return child.pid;
     },
     get running() {
-      return child.running
+      return child.running;
     },
     async start(more = {}) {
-      Object.assign(env, more)
-      await child.start()
+      Object.assign(env, more);
+      await child.start();
     },
     stop: () => child.stop(),
     kill: () => child.kill(),
     async issueKey(wanted) {
-      const key = randomBytes(32).toString('hex')
-      await must('POST', '/v1/auth/keys', { raw_key: key, entity_uri: wanted.entityUri, permissions: wanted.permissions }, [201])
-      return key
+      const key = randomBytes(32).toString('hex');
+      await must(
+        'POST',
+        '/v1/auth/keys',
+        { raw_key: key, entity_uri: wanted.entityUri, permissions: wanted.permissions },
+        [201],
+      );
+      return key;
     },
     request,
     sql: async (query, params = []) => rows(await nodeTool('sql', { db: dbPath, query, params }, tool)),
     async exec(script) {
-      await nodeTool('exec', { db: dbPath, script }, tool)
+      await nodeTool('exec', { db: dbPath, script }, tool);
     },
-  }
-}
-
-function baseEnvironment(options: StigmemNodeOptions, url: string, port: number, dbPath: string): Record<string, string> {
-  return {
-    PATH: process.env['PATH'] ?? '',
-    HOME: options.dir,
-    STIGMEM_DB_PATH: dbPath,
-    STIGMEM_HOST: '127.0.0.1',
-    STIGMEM_PORT: String(port),
-    STIGMEM_NODE_URL: url,
-    STIGMEM_ENTITY_URI: options.entityUri ?? `stigmem://${options.name}.test`,
-    STIGMEM_FEDERATION_ENABLED: 'true',
-    STIGMEM_FEDERATION_INSECURE: 'true',
-    STIGMEM_FEDERATION_PULL_INTERVAL_S: String(options.pullIntervalS ?? 1),
-    STIGMEM_RATE_LIMIT_READ_PER_HOUR: '1000000',
-    STIGMEM_RATE_LIMIT_WRITE_PER_HOUR: '1000000',
-    STIGMEM_LOG_LEVEL: 'info',
-  }
-}
-
-/** The admin key of this folder: the node keeps only its hash, so a second start needs the first one's. */
-function keptKey(dir: string): string {
-  const file = join(dir, 'admin-key')
-  try {
-    return readFileSync(file, 'utf8').trim()
-  } catch {
-    const key = randomBytes(32).toString('hex')
-    writeFileSync(file, `${key}\n`, { mode: 0o600 })
-    return key
-  }
+  };
 }
 
 function parsed(body: string): unknown {
   try {
-    const value: unknown = JSON.parse(body)
-    return value
+    const value: unknown = JSON.parse(body);
+    return value;
   } catch {
-    return body
+    return body;
   }
 }

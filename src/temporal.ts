@@ -100,7 +100,8 @@ export async function withDeadline<T>(client: Client, ms: number, call: () => Pr
 export function isNoWorker(error: unknown): boolean {
   if (error instanceof DeadlineExceeded || isTimeout(error)) return true;
   if (error instanceof QueryNotRegisteredError) return true;
-  return chain(error).some((e) => grpcCode(e) === 9 && /no poller|worker may be down/i.test(e.message));
+  // FAILED_PRECONDITION: no poller, no first workflow task yet, or a workflow task that keeps failing.
+  return chain(error).some((e) => grpcCode(e) === 9);
 }
 
 /** True when the workflow does not exist (or, for a message, is closed). */
@@ -115,7 +116,12 @@ export function isUnreachable(error: unknown): boolean {
 
 function isTimeout(error: unknown): boolean {
   return chain(error).some(
-    (e) => e instanceof DeadlineExceeded || e instanceof WorkflowUpdateRPCTimeoutOrCancelledError || grpcCode(e) === 4,
+    // CANCELLED is how the client's own deadline shows now and then.
+    (e) =>
+      e instanceof DeadlineExceeded ||
+      e instanceof WorkflowUpdateRPCTimeoutOrCancelledError ||
+      grpcCode(e) === 4 ||
+      grpcCode(e) === 1,
   );
 }
 

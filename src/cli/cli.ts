@@ -101,7 +101,7 @@ export class Cli {
 /** Any error as one that says what to do; the only mapping to exit codes. */
 export function asCliError(error: unknown): CliError {
   if (error instanceof CliError) return error;
-  const message = error instanceof Error ? error.message : String(error);
+  const message = wholeMessage(error);
   if (error instanceof ConfigError) return new CliError('usage', message, 'docs/reference/config.md lists every variable');
   if (error instanceof TemporalConfigError) return new CliError('usage', message, 'check TEMPORAL_* and the profile file');
   if (isUnreachable(error)) {
@@ -109,4 +109,11 @@ export function asCliError(error: unknown): CliError {
   }
   if (isNotFound(error)) return new CliError('noIncident', `not found: ${message}`, 'cordon list');
   return new CliError('failed', message, 'cordon doctor');
+}
+
+/** The message and those of its causes that add something. */
+function wholeMessage(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const cause = error.cause instanceof Error ? error.cause.message : '';
+  return cause === '' || error.message.includes(cause) ? error.message : `${error.message}: ${cause}`;
 }

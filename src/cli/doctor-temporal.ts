@@ -1,4 +1,5 @@
 import { temporal } from '@temporalio/proto';
+import { spanWords } from '../contract/duration.ts';
 import { searchAttributes, workflowType } from '../contract/names.ts';
 import { withDeadline, type TemporalSession } from '../temporal.ts';
 import { describe, serverMs } from './incident.ts';
@@ -15,9 +16,11 @@ export interface Finding {
 const workflowQueue = temporal.api.enums.v1.TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW;
 const keyword = temporal.api.enums.v1.IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD;
 const shortRetentionDays = 30;
+/** A worker with nothing to do asks again after a minute; the server remembers dead ones longer than that. */
+const longPollMs = 75_000;
 
-/** Does any worker poll this queue for workflow tasks? */
-export async function hasPollers(session: TemporalSession, name: string): Promise<boolean> {
+/** Milliseconds since a worker last asked for workflow tasks; undefined when none did for a while. */
+export async function lastPoll(session: TemporalSession, name: string): Promise<number | undefined> {
   const { client, settings } = session;
   const answer = await withDeadline(client, serverMs, () =>
     client.workflowService.describeTaskQueue({
@@ -26,7 +29,9 @@ export async function hasPollers(session: TemporalSession, name: string): Promis
       taskQueueType: workflowQueue,
     }),
   );
-  return answer.pollers.length > 0;
+  const ages = answer.pollers.map(({ lastAccessTime }) => Date.now() - Number(lastAccessTime?.seconds ?? 0) * 1_000);
+  const age = Math.min(...ages);
+  return age > longPollMs ? undefined : Math.max(age, 0);
 }
 
 /** The checks that ask the Temporal server, each by itself: one that fails does not hide the others. */
@@ -70,7 +75,8 @@ async function attributesCheck({ client, settings }: TemporalSession): Promise<F
 
 async function pollersCheck(session: TemporalSession, taskQueue: string): Promise<Finding> {
   const check = 'worker';
-  if (await hasPollers(session, taskQueue)) return { check, state: 'ok', found: `polls task queue ${taskQueue}` };
+  const age = await lastPoll(session, taskQueue);
+  if (age !== undefined) return { check, state: 'ok', found: `polled task queue ${taskQueue} ${spanWords(age)} ago` };
   return { check, state: 'fail', found: `none polls task queue ${taskQueue}: incidents stand still`, mend: 'cordon worker' };
 }
 

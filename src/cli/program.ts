@@ -19,7 +19,7 @@ An incident now:
   cordon approve PEER --gate retract --digest sha256:… --by YOU
   cordon doctor                          when nothing moves
 
-PEER is the workflow id, the peer's node_id, or a part that only one incident has.
+PEER: workflow id, the peer's node_id, or a part that only one incident has.
 `;
 const exits = `
 Exit codes:

@@ -6,7 +6,7 @@ import { parseNodeConfig } from '../config.ts';
 import { Stigmem } from '../stigmem/client.ts';
 import { withDeadline } from '../temporal.ts';
 import type { Answer, Cli } from './cli.ts';
-import { hasPollers } from './doctor-temporal.ts';
+import { lastPoll } from './doctor-temporal.ts';
 import { CliError } from './exit.ts';
 import { describe, send, serverMs } from './incident.ts';
 import { checked, parseAlert, readDataFile } from './input.ts';
@@ -61,7 +61,7 @@ export async function start(cli: Cli, peer: string, options: StartOptions): Prom
       ]
     : [`started; next: cordon show ${shellWord(id)}`];
   const text = [...rest, `incident ${clean(id)}`, `run      ${incident?.runId ?? 'not read back'}`, ...known.warnings];
-  if (!(await hasPollers(session, taskQueue).catch(() => true))) {
+  if ((await lastPoll(session, taskQueue).catch(() => 0)) === undefined) {
     text.push(`warning: no worker polls task queue ${taskQueue}: nothing happens until one runs (cordon worker)`);
   }
   return { next, text, json: { incident: id, run: incident?.runId ?? null, joined, alerts: alerts.length, warnings: known.warnings } };

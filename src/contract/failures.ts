@@ -27,6 +27,8 @@ export const failureTypes = {
   EvidenceUnavailable: { retryable: true },
   /** A file cordon was configured with (policy, contacts) can't be read or parsed. */
   ConfigInvalid: { retryable: false },
+  /** The webhook for notices and reminders does not answer or does not take them. */
+  WebhookUnavailable: { retryable: true },
 } as const satisfies Record<string, { retryable: boolean }>;
 export type FailureType = keyof typeof failureTypes;
 

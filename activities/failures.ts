@@ -1,6 +1,7 @@
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { failureTypes, type FailureType } from '../src/contract/failures.ts';
 import { EvidenceError } from '../src/evidence/errors.ts';
+import { PolicyError } from '../src/policy/load.ts';
 import { StigmemError, StigmemHttpError } from '../src/stigmem/errors.ts';
 
 /** Thrown by activities on purpose, for what is wrong but no error of the node or the store. */
@@ -22,6 +23,7 @@ export function toApplicationFailure(error: unknown): unknown {
   if (error instanceof StepFailure) return failure(error.type, error.message);
   if (error instanceof StigmemError) return stigmemFailure(error);
   if (error instanceof EvidenceError) return failure('EvidenceUnavailable', error.message);
+  if (error instanceof PolicyError) return failure('ConfigInvalid', error.message);
   return error;
 }
 

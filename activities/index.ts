@@ -1,4 +1,5 @@
 import { beat } from './heartbeat.ts';
+import { claimActivities } from './claim.ts';
 import { closeActivities } from './close.ts';
 import { communicateActivities } from './communicate.ts';
 import { containActivities } from './contain.ts';
@@ -15,6 +16,7 @@ const heartbeatEveryMs = 5_000;
 export function createActivities(deps: Deps) {
   return watched({
     ...identifyActivities(deps),
+    ...claimActivities(deps),
     ...containActivities(deps),
     ...investigateActivities(deps),
     ...recoverActivities(deps),

@@ -87,7 +87,10 @@ export async function close(incident: Incident, ending: Exclude<Closing, 'switch
     incident.absorb(sealed);
     incident.record('seal', sealed);
   }
-  if (incident.mode === 'live') await insist(incident, 'seal', ({ ref }) => read.releasePeer({ ref }));
+  const { peer, ourNode } = state;
+  if (incident.mode === 'live' && peer && ourNode) {
+    await insist(incident, 'seal', ({ ref }) => read.releasePeer({ ref, peer, ourNodeId: ourNode.nodeId }));
+  }
   const { workflowId, runId, firstExecutionRunId } = workflowInfo();
   await startChild(SealHistory, {
     workflowId: `cordon-seal:${firstExecutionRunId}:${runId}`,

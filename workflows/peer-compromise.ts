@@ -1,14 +1,13 @@
 import { CancellationScope, condition } from '@temporalio/workflow';
 import type { IncidentResult } from '../src/contract/schemas.ts';
-import { closeDesk, type Closing } from './close.ts';
-import { close } from './close.ts';
+import { claimPeer } from './claim.ts';
+import { close, closeDesk, type Closing } from './close.ts';
 import type { Incident } from './incident.ts';
 import { openIncident, openRun, switchRun, timeToSwitch } from './open.ts';
-import { claimPeer } from './claim.ts';
 import { notices } from './notices.ts';
 import { collect, mutate, read } from './policies.ts';
 import { retractWhatIsApproved } from './retract.ts';
-import { manualStepDesk, skipDesk, step } from './steps.ts';
+import { manualStepDesk, skipDesk, step, stepAgain } from './steps.ts';
 
 /**
  * Stigmem's runbook R-PEER-COMPROMISE as one durable workflow. It reads from top to bottom like the page;
@@ -90,6 +89,8 @@ async function runbook(incident: Incident): Promise<Closing> {
       if (state.peer && asked.entityUri !== '') state.peer = { ...state.peer, entityUri: asked.entityUri };
       return asked;
     });
+    // Only now the entity URI may be known that pinning the origin needs.
+    if (state.pending.blockRelays && state.peer?.entityUri) await stepAgain(incident, 'blockRelays', containment(incident).blockRelays);
     await step(incident, 'collectFacts', ({ ref }) => collect.collectFacts({ ref, peer: state.peer }));
     await step(incident, 'assess', async ({ ref }) => {
       const assessed = await collect.assess({ ref, peer: state.peer, policy: state.policy, firstBad: state.firstBad, recollect: false });

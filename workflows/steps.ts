@@ -123,6 +123,12 @@ export async function manualStepDesk(incident: Incident, acts: Partial<Record<St
   }
 }
 
+/** Does a step once more, now that more is known; its record is replaced. */
+export async function stepAgain(incident: Incident, name: Step, act: Act<StepResult>): Promise<void> {
+  incident.forget(name);
+  await step(incident, name, act);
+}
+
 async function tryAgain(incident: Incident, name: Step, act: Act<StepResult>): Promise<void> {
   const tried = await attempt(() => act({ ref: incident.ref(phaseOf(name)), readBack: false }));
   if ('result' in tried) settle(incident, name, tried.result);
@@ -237,6 +243,7 @@ const howByType: Readonly<Record<FailureType, string>> = {
   PeerAmbiguous: 'More than one peer matches: start again with its node_id.',
   EvidenceUnavailable: 'Make room in the evidence folder, or make it writable for the worker.',
   ConfigInvalid: 'Mend the file named, then restart the worker.',
+  WebhookUnavailable: 'Check CORDON_WEBHOOK_URL and what answers there. The notices lie in files/ beside the evidence: send them by hand, then skip.',
 };
 
 /** An activity's failure in words for people. Anything that is no activity failure is a bug and is thrown on. */

@@ -1,0 +1,163 @@
+import type { IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts';
+import { findCapabilities } from '../src/stigmem/capabilities.ts';
+import { StigmemHttpError } from '../src/stigmem/errors.ts';
+import { collectAudit } from '../src/stigmem/paging.ts';
+import { assertBoundNode, cancelSignal, headOf, seal, type Deps } from './deps.ts';
+import { fence } from './fences.ts';
+import { beat } from './heartbeat.ts';
+
+export interface ContainInput {
+  readonly ref: IncidentRef;
+  readonly peer: PeerRef | null;
+  /** Look only: a person says it is done. */
+  readonly readBack: boolean;
+}
+
+/** No key of a real origin has this fingerprint: facts signed by the pinned origin no longer verify. */
+const noKey = `sha256:${'0'.repeat(64)}`;
+
+/** Contain: "Stop new data from the peer first. Do not delete audit events". All of it can be undone. */
+export function containActivities(deps: Deps) {
+  return {
+    /** "Disable or remove the peer registration": nothing it sends is stored. */
+    async fenceInbound(input: ContainInput & { otherPeers: readonly string[] }): Promise<StepResult> {
+      const { ref, peer, otherPeers } = input;
+      if (!peer) return nothingResolved(deps, ref, 'fenceInbound');
+      const result = await fence(deps, { ...input, peer }, 'ingest_tenant');
+      if (otherPeers.length === 0) return result;
+      const warning =
+        `The HTTP fence has a price: while ${peer.nodeId} has anything waiting, peers listed after it may deliver nothing: ${otherPeers.join(', ')}. ` +
+        `What would not: a firewall rule on the node's host that rejects connections to ${peer.url}, or on its database UPDATE peers SET status='revoked' WHERE node_id='${sqlText(peer.nodeId)}'.`;
+      const residual = [{ what: 'innocent peers may be stalled by the HTTP fence', why: 'this node aborts its whole pull loop at the first fenced fact', count: otherPeers.length }];
+      return { ...result, warnings: [warning], residual };
+    },
+
+    /** The other direction: what we have is not read by it any more. */
+    async fenceOutbound(input: ContainInput): Promise<StepResult> {
+      const { ref, peer } = input;
+      return peer ? fence(deps, { ...input, peer }, 'pull_tenant') : nothingResolved(deps, ref, 'fenceOutbound');
+    },
+
+    /** A third peer that is trusted to relay must not bring the origin's facts in again. */
+    async blockRelays({ ref, peer, readBack }: ContainInput): Promise<StepResult> {
+      if (!peer) return nothingResolved(deps, ref, 'blockRelays');
+      await assertBoundNode(deps, ref);
+      const how = `On the node's host find the entity URI (SELECT entity_uri FROM peers WHERE node_id='${sqlText(peer.nodeId)}'), then POST /v1/federation/origin-pins {"entity_uri":"…","node_id":"${peer.nodeId}","key_fingerprint":"${noKey}"}.`;
+      const { originPins } = await findCapabilities(deps.node, cancelSignal());
+      if (!originPins) {
+        const sealed = await seal(deps, ref, 'blockRelays', 'pins', { originPins: false });
+        return { outcome: 'unavailable', way: 'none', detail: 'this node has no origin pins', evidence: headOf(sealed) };
+      }
+      const before = await deps.node.originPins(cancelSignal());
+      await seal(deps, ref, 'blockRelays before', 'pins', before);
+      const drill = ref.mode === 'drill';
+      if (peer.entityUri !== '' && !readBack && !drill) {
+        for (const nodeId of peer.nodeIds) {
+          const set = before.some((pin) => pin.entity_uri === peer.entityUri && pin.node_id === nodeId && pin.key_fingerprint === noKey);
+          if (!set) await deps.node.putOriginPin({ entity_uri: peer.entityUri, node_id: nodeId, key_fingerprint: noKey }, cancelSignal());
+        }
+      }
+      const pins = await deps.node.originPins(cancelSignal());
+      const sealed = await seal(deps, ref, 'blockRelays after', 'pins', pins);
+      const evidence = headOf(sealed);
+      if (drill) return { outcome: 'unverified', way: 'http', detail: 'DRILL: would pin the origin to a key that does not exist', evidence };
+      const pinned = peer.nodeIds.every((nodeId) => pins.some((pin) => pin.node_id === nodeId && pin.key_fingerprint === noKey));
+      if (!pinned) {
+        const why = "The peer's entity URI is not known yet: over HTTP only its own endpoints say it, and they are asked after the fence.";
+        return { outcome: 'unverified', way: 'manual', detail: 'no pin: entity URI unknown', manual: { why, how }, evidence };
+      }
+      const residual = [{ what: 'relays', why: 'seen to block relayed facts only once the peers row is revoked, which needs the host', count: 1 }];
+      return { outcome: 'verified', way: 'http', detail: `pin read back for ${peer.nodeIds.length} node_id(s), enforcement not observed`, residual, evidence };
+    },
+
+    /** "Revoke capability tokens issued to that peer": as far as HTTP shows them. */
+    async revokeTokens({ ref, peer, readBack }: ContainInput): Promise<StepResult> {
+      if (!peer) return nothingResolved(deps, ref, 'revokeTokens');
+      await assertBoundNode(deps, ref);
+      const look = () => collectAudit(deps.node, { signal: cancelSignal(), onPage: () => beat() });
+      const before = await look();
+      const names = [...peer.peerIds, ...peer.nodeIds, peer.entityUri].filter((name) => name !== '');
+      const tokens = (events: typeof before.items) => {
+        const revoked = new Set(events.filter(({ event_type }) => event_type === 'capability_revoked').map(({ fact_id }) => fact_id));
+        return events.filter(({ event_type, fact_id }) => event_type === 'capability_issued' && !revoked.has(fact_id));
+      };
+      const live = tokens(before.items);
+      const theirs = live.filter(({ entity_uri }) => entity_uri !== null && names.includes(entity_uri));
+      await seal(deps, ref, 'revokeTokens before', 'tokens', { live, theirs });
+      const refusedIds: string[] = [];
+      for (const { fact_id: id } of theirs) {
+        if (id === null || readBack || ref.mode === 'drill') continue;
+        try {
+          await deps.node.revokeCapabilityToken(id, `cordon incident ${ref.firstRun}`, cancelSignal());
+        } catch (error) {
+          // 404 and 409: gone or revoked already. 403: only its issuer or subject may, so people have to.
+          if (!(error instanceof StigmemHttpError) || ![403, 404, 409].includes(error.status)) throw error;
+          if (error.status === 403) refusedIds.push(id);
+        }
+      }
+      const after = await look();
+      const left = tokens(after.items).filter(({ fact_id }) => theirs.some((token) => token.fact_id === fact_id));
+      const sealed = await seal(deps, ref, 'revokeTokens after', 'tokens', { left, refused: refusedIds });
+      const evidence = headOf(sealed);
+      const coverage = [{ what: 'capability tokens', seen: live.length, complete: after.complete && live.length === 0, why: 'no route lists tokens; ids come from the audit, which names the issuer and not the subject' }];
+      if (ref.mode === 'drill') return { outcome: 'unverified', way: 'http', detail: `DRILL: would revoke ${theirs.length} tokens`, coverage, evidence };
+      const others = live.length - theirs.length;
+      if (left.length === 0 && others === 0 && after.complete) {
+        return { outcome: 'verified', way: 'http', detail: `${theirs.length === 0 ? 'zero tokens found' : `${theirs.length} tokens revoked and read back`}; ${before.items.length} audit events read`, coverage, evidence };
+      }
+      const why = left.length > 0 ? `${left.length} tokens of the peer could not be revoked with this key.` : `${others} live tokens were issued here, and over HTTP nobody can see whether the peer is their subject.`;
+      const how = `On the node's host: SELECT token_id, subject FROM capability_tokens WHERE revoked_at IS NULL; revoke those of the peer as their issuer: POST /v1/federation/capability-tokens/{id}/revoke.`;
+      return { outcome: 'unverified', way: 'manual', detail: why, manual: { why, how }, coverage, evidence };
+    },
+
+    /** Its API and agent keys stay good behind every fence, and HTTP can neither list nor delete another entity's. */
+    async revokeKeys({ ref, peer }: ContainInput): Promise<StepResult> {
+      if (!peer) return nothingResolved(deps, ref, 'revokeKeys');
+      const expiring = await deps.node.keysExpiringSoon(365, cancelSignal());
+      const theirs = expiring.filter(({ entity_uri }) => entity_uri === peer.entityUri && peer.entityUri !== '');
+      const sealed = await seal(deps, ref, 'revokeKeys', 'keys', { expiring: expiring.length, theirs });
+      const entity = peer.entityUri === '' ? "<the peer's entity URI>" : sqlText(peer.entityUri);
+      const why = `Keys issued to the peer's entities are not touched by any fence: with one it writes, recalls and reads the audit. HTTP can neither list nor delete them (${theirs.length} seen that expire within a year).`;
+      const how =
+        `On the node's host: SELECT id, entity_uri, permissions FROM api_keys WHERE entity_uri='${entity}'; DELETE FROM api_keys WHERE entity_uri='${entity}'; ` +
+        `UPDATE agent_keys SET status='revoked' WHERE entity_uri='${entity}'; and the same for every other entity the peer was given a key for. Then look at its subscriptions and garden memberships.`;
+      return { outcome: 'unverified', way: 'manual', detail: 'keys can not be listed or revoked over HTTP, nor read back', manual: { why, how }, evidence: headOf(sealed) };
+    },
+
+    /** "If your deployment supports source-trust rules, lower the peer's trust score": a file on the host. */
+    async lowerTrust({ ref, peer }: ContainInput): Promise<StepResult> {
+      if (!peer) return nothingResolved(deps, ref, 'lowerTrust');
+      const sealed = await seal(deps, ref, 'lowerTrust', 'trust', { peer });
+      const source = peer.entityUri === '' ? "<each source the peer's facts claim; see the plan>" : peer.entityUri;
+      const why = 'Trust rules are a file on the node\'s host. A rule matches a fact\'s source letter by letter, not the peer, and lowers nothing unless STIGMEM_TRUST_MODE=strict and a quarantine garden is set.';
+      const how = `In the file named by STIGMEM_TRUST_RULES_FILE, for each source only this peer speaks for: never_trust: [{org_uri: ${JSON.stringify(source)}, reason: "cordon ${ref.incident}"}]. Never one that local writers use too.`;
+      return { outcome: 'unverified', way: 'manual', detail: 'trust rules have no HTTP route, nor can they be read back over HTTP', manual: { why, how }, evidence: headOf(sealed) };
+    },
+
+    /** "Pause any automated promotion from quarantine": the node has no switch; promotions are seen in its audit. */
+    async pausePromotion({ ref, peer, readBack }: ContainInput): Promise<StepResult> {
+      if (!peer) return nothingResolved(deps, ref, 'pausePromotion');
+      const audit = await collectAudit(deps.node, { signal: cancelSignal(), onPage: () => beat() });
+      const promotions = audit.items.filter(({ event_type }) => event_type === 'quarantine_promote');
+      const since = promotions.filter(({ ts }) => Date.parse(ts) >= Date.parse(ref.at));
+      const { total } = await deps.node.quarantinePage({ status: 'pending', limit: 1 }, cancelSignal());
+      const sealed = await seal(deps, ref, readBack ? `pausePromotion read back ${ref.at}` : 'pausePromotion', 'promotions', { promotions, pending: total });
+      const why = `The node has no switch that pauses promotion: whatever promotes calls its routes from outside. ${promotions.length} promotions stand in the audit, ${total} facts are pending.`;
+      const how = 'Stop the job or person that calls POST /v1/quarantine/{id}/admit or POST /v1/gardens/{id}/promote, then: cordon done <incident> pausePromotion --by <you>.';
+      const evidence = headOf(sealed);
+      if (!readBack) return { outcome: 'unverified', way: 'manual', detail: 'no switch on this node', manual: { why, how }, evidence };
+      const detail = `${since.length} promotions since ${ref.at}, ${total} facts pending`;
+      return { outcome: since.length === 0 && total > 0 && audit.complete ? 'verified' : 'unverified', way: 'manual', detail, evidence };
+    },
+  };
+}
+
+async function nothingResolved(deps: Deps, ref: IncidentRef, step: string): Promise<StepResult> {
+  const sealed = await seal(deps, ref, step, 'skipped', { why: 'the peer was not resolved' });
+  return { outcome: 'unverified', way: 'none', detail: 'the peer was not resolved, so there is nothing to act on', evidence: headOf(sealed) };
+}
+
+/** For instructions that people paste: a quote in a peer's name must not end the string. */
+function sqlText(text: string): string {
+  return text.replaceAll("'", "''").replace(/[\u0000-\u001f]/g, ' ');
+}

@@ -1,0 +1,125 @@
+import { createHash } from 'node:crypto';
+import type { Residual } from '../src/contract/schemas.ts';
+import type { IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts';
+import { listIncidentFolders } from '../src/evidence/find.ts';
+import { EvidenceStore } from '../src/evidence/store.ts';
+import { Peer } from '../src/stigmem/wire.ts';
+import { assertBoundNode, cancelSignal, evidenceOf, headOf, seal, type Deps } from './deps.ts';
+import { clusterOf } from './peers.ts';
+
+/** Every tenant that cordon sets begins with this: so a fence is recognised, whoever left it. */
+export const fenceMarker = 'cordon-';
+
+/** The tenant an incident's inbound fence sends the peer's facts to: none that exists. */
+export function inboundFence(ref: IncidentRef): string {
+  return `${fenceMarker}${createHash('sha256').update(ref.firstRun).digest('hex').slice(0, 12)}`;
+}
+/** The tenant a fenced peer is given facts of: none that exists. */
+export const outboundFence = `${fenceMarker}none`;
+/** Closes the way around ingest_tenant; the node never shows the map, only that it was written. */
+const fenceMap = { 'cordon-fence': 'default' } as const;
+
+const originalKind = 'originalFences';
+const originalName = (peerId: string): string => `original tenants of ${peerId}`;
+
+type Side = 'ingest_tenant' | 'pull_tenant';
+
+/** Every row of this attacker as the node lists them now: also those that appeared since the peer was resolved. */
+export async function rowsOf(deps: Deps, peer: PeerRef): Promise<Peer[]> {
+  const rows = await deps.node.peers(cancelSignal());
+  const known = rows.filter((row) => peer.peerIds.includes(row.peer_id) || peer.nodeIds.includes(row.node_id));
+  const cluster = new Map(known.flatMap((row) => clusterOf(rows, row)).map((row) => [row.peer_id, row]));
+  return [...cluster.values()];
+}
+
+/** Sets one side of the fence on each row of the peer, and reads it back. Seals the original values first. */
+export async function fence(deps: Deps, { ref, peer, readBack }: { ref: IncidentRef; peer: PeerRef; readBack: boolean }, side: Side): Promise<StepResult> {
+  await assertBoundNode(deps, ref);
+  const value = side === 'ingest_tenant' ? inboundFence(ref) : outboundFence;
+  const before = await rowsOf(deps, peer);
+  let sealed = await seal(deps, ref, `${side} before`, 'peers', before);
+  for (const row of before) sealed = await sealOriginal(deps, ref, row);
+  const drill = ref.mode === 'drill';
+  for (const row of before) {
+    // A row that carries our value already was written by an attempt whose answer was lost: map and tenant go in one write.
+    if (drill || readBack || row[side] === value) continue;
+    await deps.node.patchPeer(row.peer_id, side === 'ingest_tenant' ? { ingest_tenant: value, tenant_map: fenceMap } : { pull_tenant: value }, cancelSignal());
+  }
+  const after = await rowsOf(deps, peer);
+  sealed = await seal(deps, ref, `${side} after`, 'peers', after);
+  const open = after.filter((row) => row[side] !== value);
+  const ids = after.map(({ peer_id }) => peer_id).join(', ');
+  if (drill) return { outcome: 'unverified', way: 'http', detail: `DRILL: would set ${side} to ${value} on ${ids}`, evidence: headOf(sealed) };
+  if (after.length === 0) return { outcome: 'verified', way: 'http', detail: 'the node has no peers row of this peer any more', evidence: headOf(sealed) };
+  if (open.length > 0) {
+    const detail = `${side} is not ${value} on ${open.map(({ peer_id }) => peer_id).join(', ')}`;
+    return { outcome: 'unverified', way: 'http', detail, evidence: headOf(sealed) };
+  }
+  return { outcome: 'verified', way: 'http', detail: `setting read back on ${after.length} peers row(s), enforcement not observed: ${side} = ${value} on ${ids}`, evidence: headOf(sealed) };
+}
+
+/**
+ * Lifts both sides: each row gets its true original back, not the fence an earlier incident had left.
+ * Reads back. The old tenant_map can't be read over HTTP, so it can't be restored.
+ */
+export async function lift(deps: Deps, { ref, peer, readBack }: { ref: IncidentRef; peer: PeerRef; readBack: boolean }): Promise<StepResult> {
+  await assertBoundNode(deps, ref);
+  const before = await rowsOf(deps, peer);
+  const drill = ref.mode === 'drill';
+  const wanted = new Map<string, { ingest_tenant: string; pull_tenant: string }>();
+  const residual: Residual[] = [];
+  for (const row of before) {
+    const { original, why } = await originalOf(deps, ref, row);
+    wanted.set(row.peer_id, original);
+    if (why !== undefined) residual.push({ what: `original tenants of ${row.peer_id}`, why, count: 1 });
+    const fenced = row.ingest_tenant?.startsWith(fenceMarker) || row.pull_tenant?.startsWith(fenceMarker);
+    if (drill || readBack || !fenced) continue;
+    await deps.node.patchPeer(row.peer_id, { ...original, tenant_map: {} }, cancelSignal());
+  }
+  residual.push({ what: 'tenant_map', why: 'the old map of the peer can not be read over HTTP: it is empty now; enter it again on the host if there was one', count: before.length });
+  const after = await rowsOf(deps, peer);
+  const sealed = await seal(deps, ref, 'liftFences', 'peers', { before, after, wanted: Object.fromEntries(wanted) });
+  if (drill) return { outcome: 'unverified', way: 'http', detail: `DRILL: would lift the fences on ${before.length} peers row(s)`, evidence: headOf(sealed) };
+  const wrong = after.filter((row) => {
+    const target = wanted.get(row.peer_id);
+    return (row.ingest_tenant ?? '') !== target?.ingest_tenant || (row.pull_tenant ?? '') !== target.pull_tenant;
+  });
+  const detail = wrong.length === 0 ? `original values read back on ${after.length} peers row(s)` : `not lifted on ${wrong.map(({ peer_id }) => peer_id).join(', ')}`;
+  return { outcome: wrong.length === 0 ? 'verified' : 'unverified', way: 'http', detail, residual, evidence: headOf(sealed) };
+}
+
+async function sealOriginal(deps: Deps, ref: IncidentRef, row: Peer) {
+  const store = await evidenceOf(deps, ref);
+  const name = originalName(row.peer_id);
+  const entries = await store.entries();
+  // The first look is the original; what a second attempt sees may be our own fence.
+  if (entries.some((entry) => entry.kind === originalKind && entry.name === name)) return seal(deps, ref, 'fence originals kept', 'note', { kept: true });
+  const key = `${ref.firstRun}:originals:${row.peer_id}`;
+  return store.seal({ key, kind: originalKind, name, phase: ref.phase, round: ref.round, at: ref.at }, row);
+}
+
+/** The tenants a row had before any fence of cordon: from this incident's evidence, else from an older incident's. */
+async function originalOf(deps: Deps, ref: IncidentRef, row: Peer): Promise<{ original: { ingest_tenant: string; pull_tenant: string }; why?: string }> {
+  const own = await sealedOriginals(await evidenceOf(deps, ref), row.peer_id);
+  const folders = await listIncidentFolders(deps.evidenceDir);
+  const older: Peer[] = [];
+  for (const { incident } of folders) {
+    if (incident === null || incident === ref.incident) continue;
+    older.push(...(await sealedOriginals(await EvidenceStore.open(deps.evidenceDir, incident, ref.at), row.peer_id)));
+  }
+  const found = [...own, ...older];
+  const side = (name: Side): string | undefined => {
+    const clean = found.find((seen) => !(seen[name] ?? '').startsWith(fenceMarker));
+    return clean && (clean[name] ?? '');
+  };
+  const [ingest, pull] = [side('ingest_tenant'), side('pull_tenant')];
+  const original = { ingest_tenant: ingest ?? '', pull_tenant: pull ?? '' };
+  if (ingest !== undefined && pull !== undefined) return { original };
+  return { original, why: 'only fences of earlier incidents were ever seen on this row; the node\'s default was set' };
+}
+
+async function sealedOriginals(store: EvidenceStore, peerId: string): Promise<Peer[]> {
+  const entries = await store.entries();
+  const matching = entries.filter(({ kind, name }) => kind === originalKind && name === originalName(peerId));
+  return Promise.all(matching.map(async ({ sha256 }) => Peer.parse(await store.readJson(`sha256:${sha256}`))));
+}

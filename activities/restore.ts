@@ -1,0 +1,61 @@
+import { activityInfo } from '@temporalio/activity';
+import type { IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts';
+import { assertBoundNode, cancelSignal, headOf, seal, type Deps } from './deps.ts';
+import { lift } from './fences.ts';
+import { StepFailure } from './failures.ts';
+
+interface RestoreInput {
+  readonly ref: IncidentRef;
+  readonly peer: PeerRef | null;
+  readonly readBack: boolean;
+  /** The run whose approval this acts on. */
+  readonly approvedInRun: string;
+}
+
+/** Undoes what containment did, behind gate `restore`. Acts only on an approval of its own run. */
+export function restoreActivities(deps: Deps) {
+  return {
+    /** Takes the origin pins off that containment set; manual steps that people did are listed for them to undo. */
+    async restoreTrust({ ref, peer, approvedInRun, readBack }: RestoreInput): Promise<StepResult> {
+      assertApprovedHere(approvedInRun);
+      await assertBoundNode(deps, ref);
+      const before = await deps.node.originPins(cancelSignal());
+      const ours = before.filter((pin) => peer?.nodeIds.includes(pin.node_id) && /^sha256:0{64}$/.test(pin.key_fingerprint));
+      for (const { entity_uri, node_id } of readBack || ref.mode === 'drill' ? [] : ours) {
+        await deps.node.deleteOriginPin({ entity_uri, node_id }, cancelSignal());
+      }
+      const after = await deps.node.originPins(cancelSignal());
+      const sealed = await seal(deps, ref, 'restoreTrust', 'pins', { before, after });
+      const left = after.filter((pin) => ours.some((own) => own.entity_uri === pin.entity_uri && own.node_id === pin.node_id));
+      const residual = [{ what: 'keys, trust rules and memberships that people changed by hand', why: 'cordon can not see them over HTTP: undo them on the host', count: 1 }];
+      const detail = `${ours.length} origin pin(s) of this containment, ${left.length} left`;
+      return { outcome: left.length === 0 ? 'verified' : 'unverified', way: 'http', detail, residual, evidence: headOf(sealed) };
+    },
+
+    /** Promotion was paused outside the node, so people resume it there. */
+    async resumePromotion({ ref, approvedInRun }: RestoreInput): Promise<StepResult> {
+      assertApprovedHere(approvedInRun);
+      const sealed = await seal(deps, ref, 'resumePromotion', 'promotions', { by: 'people' });
+      return {
+        outcome: 'unavailable',
+        way: 'none',
+        detail: 'the node has no switch for promotion: start again what was stopped by hand',
+        residual: [{ what: 'promotion from quarantine', why: 'paused outside the node; cordon can not see whether it runs again', count: 1 }],
+        evidence: headOf(sealed),
+      };
+    },
+
+    /** Both fences off, original values back. From here on the peer delivers again, what waited included. */
+    async liftFences({ ref, peer, readBack, approvedInRun }: RestoreInput): Promise<StepResult> {
+      assertApprovedHere(approvedInRun);
+      if (peer) return lift(deps, { ref, peer, readBack });
+      const sealed = await seal(deps, ref, 'liftFences', 'skipped', { why: 'no peer was resolved' });
+      return { outcome: 'verified', way: 'none', detail: 'no peer was resolved, so no fence was set', evidence: headOf(sealed) };
+    },
+  };
+}
+
+function assertApprovedHere(approvedInRun: string): void {
+  if (approvedInRun === activityInfo().workflowExecution?.runId) return;
+  throw new StepFailure('PreconditionChanged', 'the approval was given in another run: this history was reset after it');
+}

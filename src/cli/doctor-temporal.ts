@@ -1,4 +1,4 @@
-import { temporal } from '@temporalio/proto';
+import proto from '@temporalio/proto';
 import { spanWords } from '../contract/duration.ts';
 import { searchAttributes, workflowType } from '../contract/names.ts';
 import { withDeadline, type TemporalSession } from '../temporal.ts';
@@ -13,8 +13,8 @@ export interface Finding {
   mend?: string;
 }
 
-const workflowQueue = temporal.api.enums.v1.TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW;
-const keyword = temporal.api.enums.v1.IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD;
+const workflowQueue = proto.temporal.api.enums.v1.TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW;
+const keyword = proto.temporal.api.enums.v1.IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD;
 const shortRetentionDays = 30;
 /** A worker with nothing to do asks again after a minute; the server remembers dead ones longer than that. */
 const longPollMs = 75_000;

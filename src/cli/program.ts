@@ -7,6 +7,7 @@ import { CliError, exitCodes } from './exit.ts';
 import { list } from './list.ts';
 import { aboutStep, close, note, type MessageOptions } from './message.ts';
 import { plan } from './plan.ts';
+import { audit, demo, hasPart, worker } from './run.ts';
 import { show } from './show.ts';
 import { start, type StartOptions } from './start.ts';
 import { verify } from './verify.ts';
@@ -20,6 +21,7 @@ An incident now:
   cordon doctor                          when nothing moves
 
 PEER: workflow id, the peer's node_id, or a part that only one incident has.
+
 `;
 const exits = `
 Exit codes:
@@ -27,7 +29,7 @@ ${Object.values(exitCodes)
   .map(({ code, meaning }) => `  ${code}  ${meaning}`)
   .join('\n')}
 `;
-const notYet = ['host-worker', 'chat'];
+const notYet = ['host-worker', 'chat', ...(['audit', 'demo'] as const).filter((part) => !hasPart(part))];
 const many = (value: string, sofar: string[] | undefined) => [...(sofar ?? []), value];
 const by = () => new Option('--by <name>', 'who says so (a person; needed)');
 
@@ -57,9 +59,13 @@ export async function runCli(args: readonly string[], io: Io): Promise<number> {
 function build(run: Run, io: Io): Command {
   const program = new Command('cordon')
     .description('Contains a compromised federation peer of a Stigmem node, and proves what was done.')
-    .addHelpText('before', `${examples.trimStart()}`)
+    .addHelpText('before', examples.trimStart())
     .addHelpText('after', exits)
     .exitOverride()
+    .helpCommand(false)
+    .configureHelp({
+      subcommandTerm: (sub) => [sub.name(), ...sub.registeredArguments.map((a) => (a.required ? `<${a.name()}>` : `[${a.name()}]`))].join(' '),
+    })
     .configureOutput({
       writeOut: (text) => io.out(text.trimEnd()),
       writeErr: (text) => io.err(text.trimEnd()),
@@ -144,4 +150,16 @@ function unsticking(program: Command, command: Make, run: Run): void {
   command('verify <folder>', 'check an evidence folder, offline')
     .option('--head <sha256:…>', 'a head from elsewhere that must be in it; repeat for more', many)
     .action((folder: string, o: { json?: boolean; head?: string[] }) => run(o, (cli) => verify(cli, folder, o)));
+  if (hasPart('audit')) {
+    command('audit <incident-or-history>', 'the report: who decided what, what was changed, what is left')
+      .option('--out <folder>', 'where to write it', '.')
+      .action((of: string, o: { json?: boolean; out?: string }) => run(o, (cli) => audit(cli, of, o)));
+  }
+  program.commandsGroup('Run:');
+  command('worker', 'run incidents; stops on SIGTERM').action((o: { json?: boolean }) => run(o, worker));
+  if (hasPart('demo')) {
+    command('demo [args...]', 'the whole runbook on this machine, on loopback')
+      .allowUnknownOption()
+      .action((args: string[], o: { json?: boolean }) => run(o, () => demo(args)));
+  }
 }

@@ -22,7 +22,7 @@ describe('the program', () => {
     expect(Math.max(...run.out.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80);
   });
 
-  it.each(['start', 'list', 'show', 'plan', 'approve', 'reject', 'amend', 'note', 'retry', 'done', 'skip', 'close', 'verify', 'doctor'])(
+  it.each(['start', 'list', 'show', 'plan', 'approve', 'reject', 'amend', 'note', 'retry', 'done', 'skip', 'close', 'verify', 'doctor', 'worker'])(
     '%s has help, --json, and a section in the reference',
     async (name) => {
       const run = await cordon([name, '--help']);
@@ -66,6 +66,13 @@ describe('the program', () => {
     const run = await cordon(['list'], { CORDON_TASKQUEUE: 'x' });
     expect(run.code).toBe(2);
     expect(run.err).toContain('CORDON_TASKQUEUE');
+  });
+
+  it('does not start a worker without a node, or without Temporal', async () => {
+    const none = await cordon(['worker']);
+    expect([none.code, none.err]).toEqual([2, expect.stringContaining('STIGMEM_URL')]);
+    const env = { STIGMEM_URL: 'http://127.0.0.1:1', STIGMEM_ADMIN_KEY: canary };
+    expect((await cordon(['worker'], env)).code).toBe(4);
   });
 
   it('works for approve with a broken or missing node configuration', async () => {

@@ -1,0 +1,69 @@
+import { existsSync } from 'node:fs';
+import { z } from 'zod';
+import { parseWorkerConfig } from '../config.ts';
+import type { Answer, Cli } from './cli.ts';
+import { CliError } from './exit.ts';
+import { findIncident } from './incident.ts';
+import { clean } from './text.ts';
+
+// Loaded when asked for: no other command pays for the worker's native code.
+const parts = {
+  audit: { file: 'audit/run-audit', run: 'runAudit' },
+  demo: { file: 'demo/main', run: 'runDemo' },
+} as const;
+type Part = keyof typeof parts;
+
+/** Where a part lies beside this file, from the sources as well as from the build; undefined if it is not built. */
+function partUrl(part: Part): URL | undefined {
+  const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
+  const url = new URL(`../${parts[part].file}${extension}`, import.meta.url);
+  return existsSync(url) ? url : undefined;
+}
+
+/** Is this part there? What is not is no command. */
+export function hasPart(part: Part): boolean {
+  return partUrl(part) !== undefined;
+}
+
+async function call(part: Part, ...args: unknown[]): Promise<unknown> {
+  const url = partUrl(part);
+  const loaded: unknown = url === undefined ? undefined : await import(url.href);
+  const { run } = parts[part];
+  const found: unknown =
+    typeof loaded === 'object' && loaded !== null ? Object.getOwnPropertyDescriptor(loaded, run)?.value : undefined;
+  if (typeof found !== 'function') throw new CliError('failed', `${part} is not in this version`, 'cordon --help');
+  const result: unknown = await Reflect.apply(found, undefined, args);
+  return result;
+}
+
+/** `worker`: runs until it is stopped. Bad configuration, or no Temporal, ends it at once with its own exit code. */
+export async function worker(cli: Cli): Promise<Answer> {
+  parseWorkerConfig(cli.io.env);
+  await cli.temporal();
+  const { runWorker } = await import('../worker.ts');
+  await runWorker();
+  return { next: 'the worker has stopped', text: [], json: {} };
+}
+
+/** `demo`: the whole runbook on this machine. */
+export async function demo(args: readonly string[]): Promise<Answer> {
+  const code = await call('demo', [...args]);
+  const failed = typeof code === 'number' && code !== 0;
+  return { next: failed ? 'the demo failed' : 'the demo is over', text: [], json: {}, exit: failed ? 'failed' : 'ok' };
+}
+
+const AuditAnswer = z.object({ markdownPath: z.string(), jsonPath: z.string(), summary: z.unknown() });
+
+/** `audit`: history and evidence to a report. Needs no worker; from an exported history no server either. */
+export async function audit(cli: Cli, history: string, options: { out?: string }): Promise<Answer> {
+  const { evidenceDir } = cli.config;
+  const outDir = options.out ?? '.';
+  const isFile = existsSync(history);
+  const session = isFile ? undefined : await cli.temporal();
+  const source = session === undefined ? history : (await findIncident(session, history)).id;
+  const client = session === undefined ? {} : { client: session.client };
+  const made = await cli.working('reading the history', call('audit', { history: source, ...client, evidenceDir, outDir }));
+  const { markdownPath, jsonPath, summary } = AuditAnswer.parse(made);
+  const lines = typeof summary === 'string' ? [clean(summary)] : [];
+  return { next: `report written: ${clean(markdownPath)}`, text: [...lines, `as JSON: ${clean(jsonPath)}`], json: { markdownPath, jsonPath, summary } };
+}

@@ -29,6 +29,8 @@ export const failureTypes = {
   ConfigInvalid: { retryable: false },
   /** The webhook for notices and reminders does not answer or does not take them. */
   WebhookUnavailable: { retryable: true },
+  /** A run whose history is to be sealed has not ended yet. */
+  RunStillOpen: { retryable: true },
 } as const satisfies Record<string, { retryable: boolean }>;
 export type FailureType = keyof typeof failureTypes;
 

@@ -244,6 +244,7 @@ const howByType: Readonly<Record<FailureType, string>> = {
   EvidenceUnavailable: 'Make room in the evidence folder, or make it writable for the worker.',
   ConfigInvalid: 'Mend the file named, then restart the worker.',
   WebhookUnavailable: 'Check CORDON_WEBHOOK_URL and what answers there. The notices lie in files/ beside the evidence: send them by hand, then skip.',
+  RunStillOpen: 'Nothing to do: it is tried again until the run has ended.',
 };
 
 /** An activity's failure in words for people. Anything that is no activity failure is a bug and is thrown on. */

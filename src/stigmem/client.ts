@@ -94,8 +94,7 @@ export class Stigmem extends StigmemSession {
    * fails on an event without a fact id.
    */
   async auditExport(limit: number, signal?: AbortSignal): Promise<AuditEvent[]> {
-    const query = { limit };
-    return this.admin('GET', '/v1/audit/export', AuditExport, { query, signal, accept: 'text/csv' });
+    return this.admin('GET', '/v1/audit/export', AuditExport, { query: { limit }, signal, accept: 'text/csv' });
   }
 
   /** As the admin. Newest claimed timestamp first; the cursor loses rows. */

@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { z } from 'zod';
 import type { Stigmem } from './client.ts';
+import { StigmemHttpError } from './errors.ts';
 import type { Meter } from './paging.ts';
 import type { LintQuery } from './requests.ts';
-import { LintResult } from './wire-read.ts';
+import { LintAccepted, LintResult, type LintAnswer } from './wire-read.ts';
 import { SCOPES, type Scope } from './wire.ts';
 
 /** The relation of the note a node writes about each fact it takes in: federation/federation_ingest.py, ingest_fact. */
@@ -12,7 +12,8 @@ export const RECEIVED_FROM = 'stigmem:received_from';
 export const SYSTEM_SOURCE = 'system:stigmem';
 
 const POLL_MS = 500;
-const Failed = z.looseObject({ status: z.literal('failed') });
+/** In place of a count, where the node would not give one. */
+export const NOT_COUNTED = -1;
 
 /** One note, as the lint sweep lists it. */
 export interface ReceiptNote {
@@ -57,18 +58,40 @@ export async function countScopes(client: Stigmem, meter: Meter): Promise<Map<Sc
   return counts;
 }
 
+/** Facts in the store that lie outside `counts`: other tenants' facts; null where the node does not say. */
+export async function countOutside(client: Stigmem, meter: Meter, counts: ReadonlyMap<Scope, number>): Promise<number | null> {
+  const known = [...counts.values()];
+  if (known.includes(NOT_COUNTED)) return null;
+  try {
+    const { total_facts: total } = await meter.ask((signal) => client.factTotals(signal));
+    return Math.max(0, total - known.reduce((sum, count) => sum + count, 0));
+  } catch (error) {
+    if (isAbsent(error)) return null;
+    throw error;
+  }
+}
+
 /** A scope of more than async_job_threshold facts (100,000) is swept by a job; it is polled until done. */
 async function lint(client: Stigmem, meter: Meter, query: LintQuery): Promise<LintResult> {
-  let answer = await meter.ask((signal) => client.lint(query, signal));
+  const nothing: LintResult = { findings: [], checked_at: '', scope: query.scope, fact_count: NOT_COUNTED };
+  let answer: LintAnswer;
+  try {
+    answer = await meter.ask((signal) => client.lint(query, signal));
+  } catch (error) {
+    if (isAbsent(error)) return nothing;
+    throw error;
+  }
   for (;;) {
     const done = LintResult.safeParse(answer);
     if (done.success) return done.data;
-    const job = answer;
-    if (!('job_id' in job) || typeof job.job_id !== 'string' || Failed.safeParse(job).success) {
-      return { findings: [], checked_at: '', scope: query.scope, fact_count: -1 };
-    }
-    const jobId = job.job_id;
+    const job = LintAccepted.safeParse(answer);
+    if (!job.success || job.data.status === 'failed') return nothing;
     await sleep(POLL_MS, undefined, meter.signal === undefined ? {} : { signal: meter.signal });
-    answer = await meter.ask((signal) => client.lintJob(jobId, signal));
+    answer = await meter.ask((signal) => client.lintJob(job.data.job_id, signal));
   }
+}
+
+/** The node has no such route. */
+export function isAbsent(error: unknown): boolean {
+  return error instanceof StigmemHttpError && (error.status === 404 || error.status === 405);
 }

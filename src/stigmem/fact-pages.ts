@@ -3,10 +3,14 @@ import { StigmemHttpError, StigmemSchemaError } from './errors.ts';
 import { RECEIVED_FROM } from './fact-index.ts';
 import type { Meter } from './paging.ts';
 import type { FactsQuery } from './requests.ts';
-import { sweep } from './sweep.ts';
+import { sweep, type SweepPage } from './sweep.ts';
 import type { Fact, Scope } from './wire.ts';
 
-const PAGE = 500;
+/**
+ * One stored fact can turn every page that holds it into a 500 (a `number` that is none: models/facts.py, _parse_v).
+ * Shorter pages then show what is newer than that fact; cursor, relation and source lead around it.
+ */
+const LIMITS = [500, 100, 20, 1] as const;
 const CONCURRENCY = 6;
 /** Requests one scope may cost: a peer that invents a relation for each fact must not buy itself endless paging. */
 const MAX_PAGES = 240;
@@ -20,12 +24,16 @@ const EVERYTHING = { include_contradicted: true, include_expired: true, include_
  */
 export async function readScope(client: Stigmem, meter: Meter, scope: Scope, counted: number, facts: Map<string, Fact>): Promise<void> {
   const stopAt = meter.asked + MAX_PAGES;
-  const page = async (query: FactsQuery): Promise<{ rows: Fact[]; last: boolean }> => {
-    const answer = await meter.ask((signal) => client.factsPage({ ...query, ...EVERYTHING, limit: PAGE }, signal));
-    for (const fact of answer.facts) facts.set(fact.id, fact);
-    meter.seen = facts.size;
-    // A page may be short and yet not the last: pending facts are dropped after the limit.
-    return { rows: answer.facts, last: answer.cursor === null };
+  const page = async (query: FactsQuery): Promise<SweepPage<Fact>> => {
+    for (const limit of LIMITS) {
+      const answer = await meter.ask((signal) => client.factsPage({ ...query, ...EVERYTHING, limit }, signal)).catch(brokenPage);
+      if (answer === null) continue;
+      for (const fact of answer.facts) facts.set(fact.id, fact);
+      meter.seen = facts.size;
+      // A page may be short and yet not the last: pending facts are dropped after the limit.
+      return { rows: answer.facts, last: answer.cursor === null };
+    }
+    return { rows: [], last: false };
   };
   const closes = async (query: FactsQuery): Promise<boolean> =>
     (await sweep((cursor) => page(cursor === undefined ? query : { ...query, cursor }), facts)).closed;
@@ -85,6 +93,12 @@ export async function readEach(
     }
   };
   await Promise.all(Array.from({ length: CONCURRENCY }, work));
+}
+
+/** null for a page that the node can't make; every other failure is thrown. */
+function brokenPage(error: unknown): null {
+  if (error instanceof StigmemHttpError && error.status === 500) return null;
+  throw error;
 }
 
 function refusal(error: unknown): string | null {

@@ -1,5 +1,5 @@
 import type { Stigmem } from './client.ts';
-import { StigmemHttpError } from './errors.ts';
+import { StigmemHttpError, StigmemTooLargeError } from './errors.ts';
 import type { AuditEvent, AuditPage, QuarantineEntry } from './wire.ts';
 
 /** What was read, and whether it can be shown that this is all there is. */
@@ -94,14 +94,14 @@ const AUDIT_EXPORT = 50_000;
 export async function collectAudit(client: Stigmem, options: CollectOptions = {}): Promise<Collected<AuditEvent>> {
   const meter = new Meter(options);
   const found = new Map<string, AuditEvent>();
-  const exported = await meter.ask((signal) => client.auditExport(AUDIT_EXPORT, signal));
-  for (const event of exported) found.set(event.id, event);
+  const exported = await exportedAudit(client, meter);
+  for (const event of exported ?? []) found.set(event.id, event);
   meter.seen = found.size;
   const done = (complete: boolean, why: string): Collected<AuditEvent> => {
     const items = [...found.values()].sort((a, b) => (a.ts < b.ts ? 1 : a.ts > b.ts ? -1 : 0));
     return { items, complete, why, asked: meter.asked };
   };
-  if (exported.length < AUDIT_EXPORT) return done(true, `${exported.length} events, fewer than the export's limit`);
+  if (exported !== null && exported.length < AUDIT_EXPORT) return done(true, `${exported.length} events, fewer than the export's limit`);
 
   let cursor: string | null = null;
   do {
@@ -115,8 +115,19 @@ export async function collectAudit(client: Stigmem, options: CollectOptions = {}
       cursor = page.cursor;
     } catch (error) {
       if (!(error instanceof StigmemHttpError) || error.status !== 500) throw error;
-      return done(false, `${found.size} events: the oldest 50,000, and the newest down to a page that the node answers with 500`);
+      return done(false, `${found.size} events: the oldest ${exported?.length ?? 0}, and the newest down to a page that the node answers with 500`);
     }
   } while (cursor !== null);
   return done(true, `${found.size} events, down to the last page`);
+}
+
+/** null where the node has no export, or one longer than we read. */
+async function exportedAudit(client: Stigmem, meter: Meter): Promise<AuditEvent[] | null> {
+  try {
+    return await meter.ask((signal) => client.auditExport(AUDIT_EXPORT, signal));
+  } catch (error) {
+    if (error instanceof StigmemTooLargeError) return null;
+    if (error instanceof StigmemHttpError && (error.status === 404 || error.status === 405)) return null;
+    throw error;
+  }
 }

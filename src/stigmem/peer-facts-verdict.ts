@@ -11,8 +11,8 @@ export interface PeerFactsFindings {
   readonly lostOwn: number;
   readonly lostOthers: number;
   readonly quarantine: Collected<QuarantineEntry>;
-  /** Facts of tenants that our key does not see. */
-  readonly otherTenants: number;
+  /** Facts of tenants that our key does not see; null: the node does not say. */
+  readonly otherTenants: number | null;
   /** Facts of the peer whose arrival could not be read. */
   readonly noArrival: number;
 }
@@ -29,7 +29,8 @@ export function judgePeerFacts(found: PeerFactsFindings): { complete: boolean; w
     gaps.push(`${found.lostOthers} facts received from others can't be read; the peer may be the origin of some, by relay`);
   }
   if (!found.quarantine.complete) gaps.push(found.quarantine.why);
-  if (found.otherTenants > 0) gaps.push(`${found.otherTenants} facts belong to tenants that this key does not see`);
+  if (found.otherTenants === null) gaps.push('whether other tenants hold facts of the peer is unknown');
+  else if (found.otherTenants > 0) gaps.push(`${found.otherTenants} facts belong to tenants that this key does not see`);
   const complete = gaps.length === 0;
   const notes = [
     `${found.facts} facts of the peer`,

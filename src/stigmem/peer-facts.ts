@@ -1,5 +1,5 @@
 import type { Stigmem } from './client.ts';
-import { countFacts, countScopes, receiptIndex, RECEIVED_FROM, SYSTEM_SOURCE, type ReceiptIndex } from './fact-index.ts';
+import { countFacts, countOutside, countScopes, NOT_COUNTED, receiptIndex, RECEIVED_FROM, SYSTEM_SOURCE, type ReceiptIndex } from './fact-index.ts';
 import { readEach, readScope } from './fact-pages.ts';
 import { collectQuarantine, Meter, type Collected, type CollectOptions } from './paging.ts';
 import { judgePeerFacts } from './peer-facts-verdict.ts';
@@ -38,11 +38,20 @@ export interface PeerFact {
   readonly arrivedAt: string | null;
 }
 
+/** Received, but shown to nobody over HTTP: for the host. */
+export interface UnreadFact {
+  readonly id: string;
+  /** The sender's node_id as our node noted it; null when it can't be read: perhaps the peer. */
+  readonly receivedFrom: string | null;
+  readonly arrivedAt: string | null;
+  readonly why: string;
+}
+
 export interface PeerFacts extends Collected<PeerFact> {
   /** Notes of receipt that came in by federation: forged, used for nothing, and themselves facts of a peer. */
   readonly forgedReceipts: readonly Fact[];
-  /** Ids that a receipt names and that could not be read, and why. */
-  readonly unread: readonly { readonly id: string; readonly why: string }[];
+  /** Facts that a receipt names and that could not be read. */
+  readonly unread: readonly UnreadFact[];
   /** Facts of anyone, seen by us and counted by the node; -1 where it would not count. */
   readonly scopes: readonly { readonly scope: Scope; readonly seen: number; readonly counted: number }[];
 }
@@ -62,9 +71,9 @@ export async function collectPeerFacts(client: Stigmem, options: PeerFactsOption
   const read = (ids: readonly string[]): Promise<void> => readEach(client, meter, ids, budget, facts, unread);
 
   const counts = await countScopes(client, meter);
-  const total = (await meter.ask((signal) => client.factTotals(signal))).total_facts;
+  const otherTenants = await countOutside(client, meter, counts);
   const index = await receiptIndex(client, meter);
-  for (const scope of SCOPES) await readScope(client, meter, scope, counts.get(scope) ?? -1, facts);
+  for (const scope of SCOPES) await readScope(client, meter, scope, counts.get(scope) ?? NOT_COUNTED, facts);
   const quarantine = await collectQuarantine(client, { ...options, onPage: () => meter.report() });
   meter.asked += quarantine.asked;
   const held = new Map(quarantine.items.map((entry) => [entry.fact_id, entry]));
@@ -98,24 +107,25 @@ export async function collectPeerFacts(client: Stigmem, options: PeerFactsOption
   for (const fact of own) items.set(fact.id, fromFact(fact, held.get(fact.id) ?? null, arrivals));
   const scopes = SCOPES.map((scope) => {
     const seen = [...facts.values()].filter((fact) => fact.scope === scope).length;
-    return { scope, seen, counted: counts.get(scope) ?? -1 };
+    return { scope, seen, counted: counts.get(scope) ?? NOT_COUNTED };
   });
   const verdict = judgePeerFacts({
     ...(await receiptsKnown(client, meter, index, facts, notes.size)),
     lostOwn: lost.filter((note) => likely.includes(note)).length,
     lostOthers: lost.filter((note) => !likely.includes(note)).length,
     quarantine,
-    otherTenants: Math.max(0, total - [...counts.values()].reduce((sum, count) => sum + count, 0)),
+    otherTenants,
     noArrival: [...items.values()].filter((item) => item.arrivedAt === null).length,
     facts: items.size,
   });
-  const lostIds = new Set(lost.map((note) => note.factId));
   return {
     items: [...items.values()],
     ...verdict,
     asked: meter.asked,
     forgedReceipts,
-    unread: [...unread].filter(([id]) => lostIds.has(id)).map(([id, why]) => ({ id, why })),
+    unread: lost.map(({ factId: id, nodeId: receivedFrom }) => {
+      return { id, receivedFrom, arrivedAt: arrivals.get(id) ?? null, why: unread.get(id) ?? '' };
+    }),
     scopes,
   };
 }
@@ -128,7 +138,7 @@ async function receiptsKnown(
   facts: ReadonlyMap<string, Fact>,
   known: number,
 ): Promise<{ receipts: number; receiptsCounted: number }> {
-  if (index.counted >= 0 && index.notes.length === index.counted) return { receipts: known, receiptsCounted: known };
+  if (index.counted !== NOT_COUNTED && index.notes.length === index.counted) return { receipts: known, receiptsCounted: known };
   const forgedElsewhere = [...facts.values()].filter((fact) => fact.relation === RECEIVED_FROM && !isReceipt(fact) && fact.scope === 'local');
   const receipts = known + forgedElsewhere.length;
   return { receipts, receiptsCounted: await countFacts(client, meter, 'local', RECEIVED_FROM) };

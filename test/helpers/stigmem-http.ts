@@ -16,7 +16,7 @@ export interface TestServer {
   close(): Promise<void>;
 }
 
-export type Handler = (asked: Asked, response: ServerResponse, request: IncomingMessage) => void | Promise<void>;
+export type Handler = (asked: Asked, response: ServerResponse, request: IncomingMessage) => unknown;
 
 /** A real HTTP server on an ephemeral loopback port. */
 export async function startServer(handler: Handler): Promise<TestServer> {
@@ -32,7 +32,7 @@ export async function startServer(handler: Handler): Promise<TestServer> {
         body: Buffer.concat(chunks).toString('utf8'),
       };
       asked.push(call);
-      void handler(call, response, request);
+      handler(call, response, request);
     });
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

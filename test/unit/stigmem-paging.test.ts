@@ -5,6 +5,7 @@ import { Stigmem } from '../../src/stigmem/client.ts';
 import { parseCsv } from '../../src/stigmem/csv.ts';
 import { collectFederationAudit } from '../../src/stigmem/federation-audit.ts';
 import { collectAudit, collectQuarantine } from '../../src/stigmem/paging.ts';
+import { collectPeerFacts } from '../../src/stigmem/peer-facts.ts';
 import { judgePeerFacts, type PeerFactsFindings } from '../../src/stigmem/peer-facts-verdict.ts';
 import { sweep } from '../../src/stigmem/sweep.ts';
 import { json, startServer, type Handler } from '../helpers/stigmem-http.ts';
@@ -168,6 +169,15 @@ describe('audit', () => {
     expect(await collectAudit(stigmem)).toMatchObject({ complete: false, why: expect.stringContaining('answers with 500') });
   });
 
+  test('a node without an export is read by page', async () => {
+    const stigmem = await client(({ url }, response) =>
+      url.startsWith('/v1/audit/export')
+        ? json(response, { detail: 'Not Found' }, 404)
+        : json(response, { entries: [{ id: url.includes('cursor') ? 'old' : 'new', fact_id: 'f', event_type: 'x', source: 's', ts: '1' }], cursor: url.includes('cursor') ? null : 'c' }),
+    );
+    expect(await collectAudit(stigmem)).toMatchObject({ complete: true, asked: 3, items: [{ id: 'new' }, { id: 'old' }] });
+  });
+
   test('an export cut inside a quoted field is an error, not a shorter log', async () => {
     const stigmem = await client((_asked, response) => csv(response, `${HEAD}e1,f,x,"open`));
     await expect(collectAudit(stigmem)).rejects.toMatchObject({ code: 'STIGMEM_SCHEMA', field: 'body' });
@@ -203,6 +213,38 @@ describe('quarantine', () => {
   });
 });
 
+test('a node without counts gives what its pages show, and says what that does not prove', async () => {
+  const fact = (id: string, sender: string | null): unknown => ({
+    id, entity: 'e', relation: 'r', value: { type: 'text', v: 'v' }, source: 's', timestamp: 't', scope: 'company', confidence: 1, received_from: sender,
+  });
+  const stigmem = await client(({ url }, response) => {
+    if (url.startsWith('/v1/facts?') && url.includes('scope=company')) return json(response, { facts: [fact('a', 'bad'), fact('b', 'good'), fact('c', null)], cursor: null });
+    if (url.startsWith('/v1/facts?')) return json(response, { facts: [], cursor: null });
+    if (url.startsWith('/v1/quarantine')) return json(response, { items: [], total: 0 });
+    return json(response, { detail: 'Not Found' }, 404);
+  });
+  const found = await collectPeerFacts(stigmem, { nodeIds: ['bad'] });
+  expect(found.items.map(({ id }) => id)).toEqual(['a']);
+  expect(found).toMatchObject({ complete: false, why: expect.stringContaining('would not count') });
+});
+
+test('a fact that breaks every page that holds it hides only what is older', async () => {
+  const fact = (id: string): unknown => ({
+    id, entity: id, relation: 'r', value: { type: 'text', v: 'v' }, source: 's', timestamp: 't', scope: 'company', confidence: 1, received_from: 'bad',
+  });
+  const stigmem = await client(({ url }, response) => {
+    const query = new URL(url, 'http://x').searchParams;
+    if (url.startsWith('/v1/facts?') && query.get('scope') === 'company') {
+      if (Number(query.get('limit')) > 20) return json(response, { detail: 'Internal Server Error' }, 500);
+      return json(response, { facts: [fact('newer')], cursor: 'newer' });
+    }
+    if (url.startsWith('/v1/facts?')) return json(response, { facts: [], cursor: null });
+    if (url.startsWith('/v1/quarantine')) return json(response, { items: [], total: 0 });
+    return json(response, { detail: 'Not Found' }, 404);
+  });
+  expect((await collectPeerFacts(stigmem, { nodeIds: ['bad'] })).items.map(({ id }) => id)).toEqual(['newer']);
+});
+
 describe('verdict on the facts of a peer', () => {
   const all: PeerFactsFindings = {
     facts: 3,
@@ -224,6 +266,7 @@ describe('verdict on the facts of a peer', () => {
     [{ receiptsCounted: -1 }, 'would not count'],
     [{ lostOwn: 1 }, "1 facts that were received, perhaps from the peer, can't be read"],
     [{ lostOthers: 4 }, 'by relay'],
+    [{ otherTenants: null }, 'whether other tenants hold facts of the peer is unknown'],
     [{ otherTenants: 7 }, '7 facts belong to tenants'],
     [{ quarantine: { ...all.quarantine, complete: false, why: 'the list moved' } }, 'the list moved'],
   ])('%j is a gap', (gap, words) => {
@@ -256,7 +299,7 @@ describe('capabilities', () => {
     ['404', (response: Parameters<typeof json>[0]) => json(response, { detail: 'Not Found' }, 404)],
     ['HTML', (response: Parameters<typeof json>[0]) => response.writeHead(200, { 'content-type': 'text/html' }).end('<p>docs</p>')],
   ])('a node without a document (%s) is taken for a 0.9.0a12, and it is said', async (_name, answer) => {
-    const stigmem = await client((_asked, response) => void answer(response));
+    const stigmem = await client((_asked, response) => answer(response));
     const found = await findCapabilities(stigmem);
     expect(found).toMatchObject({ patchPeer: true, originPins: true, deletePeer: false, trustScores: false, from: 'assumed' });
     expect(found.why).toContain('the routes of 0.9.0a12 are assumed');

@@ -1,8 +1,8 @@
 import { defineSearchAttributeKey, type SearchAttributeUpdatePair } from '@temporalio/common';
-import type { searchAttributes } from '../src/contract/names.ts';
+import { steps, type searchAttributes } from '../src/contract/names.ts';
 import type { Coverage, PlanAnswer, Residual, Status, Waiting } from '../src/contract/schemas.ts';
 import { digestOf, isDecided, tally, type OpenGate } from './gates.ts';
-import type { IncidentState } from './state.ts';
+import type { IncidentState, StepRecord } from './state.ts';
 
 /** Everything the incident waits for, in the order an operator should look at it. */
 export function waitingFor(state: IncidentState, runId: string): Waiting[] {
@@ -24,9 +24,14 @@ function waitingGate(state: IncidentState, open: OpenGate, runId: string): Waiti
   return { kind: 'gate', gate, opening, digest, have, need, since, expiresAt, summary: plan.summary, how };
 }
 
+/** Steps run side by side and end in any order; people read them as the page has them. */
+function inPageOrder(records: readonly StepRecord[]): StepRecord[] {
+  return records.toSorted((a, b) => a.round - b.round || steps.indexOf(a.name) - steps.indexOf(b.name));
+}
+
 /** What is not done, as residual risk: steps that are not verified or manual, and what they left behind. */
 export function residualOf(state: IncidentState): Residual[] {
-  const fromSteps = state.steps
+  return inPageOrder(state.steps)
     .filter(({ round }) => round === state.round)
     .flatMap(({ name, outcome, detail, residual }) =>
       outcome === 'verified' || outcome === 'manual'
@@ -35,7 +40,6 @@ export function residualOf(state: IncidentState): Residual[] {
           ? residual
           : [{ what: name, why: `${outcome}: ${detail}`, count: 1 }],
     );
-  return fromSteps;
 }
 
 /** Answer of query `status`. */
@@ -59,7 +63,7 @@ export function statusOf(state: IncidentState, ids: { incident: string; runId: s
     state: state.outcome ? 'closed' : parked ? 'parked' : gateWaits ? 'waiting' : 'running',
     outcome: state.outcome,
     waitingFor: waiting,
-    steps: state.steps.map(({ residual: _residual, ...step }) => step),
+    steps: inPageOrder(state.steps).map(({ residual: _residual, ...step }) => step),
     residual: residualOf(state),
     coverage: mergedCoverage(state),
     refused: state.refused,

@@ -1,0 +1,177 @@
+import { activityInfo } from '@temporalio/activity';
+import { ApplicationFailure } from '@temporalio/common';
+import type { Activities } from '../../activities/index.ts';
+import type { FailureType } from '../../src/contract/failures.ts';
+import { defaultPolicy, type Policy } from '../../src/contract/policy.ts';
+import type { PlanItem } from '../../src/contract/schemas.ts';
+import type { PlanRef, StepResult } from '../../src/contract/steps.ts';
+import { planHash, sha256Id } from '../../src/contract/canonical.ts';
+
+/** What the fake world looks like, and what it counts. Typed as the real activities are. */
+export interface FakeWorld {
+  policy: Policy;
+  /** Facts in the plan by id, with the proposed action. */
+  facts: Map<string, PlanItem['action']>;
+  /** Activities that fail, with which failure, and how often (Infinity: until deleted). */
+  failing: Map<string, { type: FailureType; times: number }>;
+  /** Steps that end in another way than verified. */
+  results: Map<string, Partial<StepResult>>;
+  /** How often each activity was called; `undoFacts` counts each fact undone. */
+  calls: Map<string, number>;
+  undone: Map<string, number>;
+  heldBy: string | null;
+  /** Facts that come up when the plan is made again. */
+  late: Map<string, PlanItem['action']>;
+  reminders: { gate: string; why: string }[];
+  pause: { ms: number; why: string } | undefined;
+  entries: number;
+}
+
+export function fakeWorld(change: Partial<FakeWorld> = {}): FakeWorld {
+  return {
+    policy: defaultPolicy,
+    facts: new Map([
+      ['fact-a', 'retract'],
+      ['fact-b', 'retract'],
+      ['fact-c', 'keep'],
+    ]),
+    failing: new Map(),
+    results: new Map(),
+    calls: new Map(),
+    undone: new Map(),
+    heldBy: null,
+    late: new Map(),
+    reminders: [],
+    pause: undefined,
+    entries: 0,
+    ...change,
+  };
+}
+
+const peer = {
+  nodeId: 'node:peer',
+  url: 'http://127.0.0.1:8802',
+  entityUri: '',
+  peerIds: ['row-1'],
+  nodeIds: ['node:peer'],
+  allowedScopes: ['company', 'public'],
+};
+
+/** Activities without a world behind them, for the workflow's own logic under time skipping. */
+export function fakeActivities(world: FakeWorld): Activities {
+  const evidence = () => {
+    world.entries += 1;
+    return { head: `sha256:${String(world.entries).padStart(64, '0')}`, entries: world.entries };
+  };
+  const run = () => activityInfo().workflowExecution?.runId ?? '';
+  const called = (name: string): void => {
+    world.calls.set(name, (world.calls.get(name) ?? 0) + 1);
+    const failing = world.failing.get(name);
+    if (!failing || failing.times <= 0) return;
+    failing.times -= 1;
+    throw ApplicationFailure.create({ type: failing.type, message: `${name}: ${failing.type} as the test asked`, nonRetryable: true });
+  };
+  const ended = (name: string): StepResult => {
+    called(name);
+    return { outcome: 'verified', way: 'http', detail: `${name} done`, evidence: evidence(), ...world.results.get(name) };
+  };
+  const planOf = (facts: ReadonlyMap<string, string>): PlanRef => {
+    const items = [...facts].map(([id, action]) => ({ id, entity: 'stigmem://x/y/z', relation: 'r', scope: 'company', action, way: action, rule: 'test', reason: 'test', evidence: [] }));
+    const counts: Record<string, number> = {};
+    for (const { action } of items) counts[action] = (counts[action] ?? 0) + 1;
+    const hashed = items.map(({ id, action }) => ({ id, action, contentHash: sha256Id(id) }));
+    return { planHash: planHash(hashed), counts, evidenceId: sha256Id(JSON.stringify(items)), items, total: items.length };
+  };
+  const assertHere = (approvedInRun: string): void => {
+    if (approvedInRun !== run()) throw ApplicationFailure.nonRetryable('approved in another run', 'PreconditionChanged');
+  };
+  return {
+    whichRun: async () => ({ run: run() }),
+    openRun: async ({ originalRun }) => {
+      called('openRun');
+      return { run: run(), isReset: run() !== originalRun, policy: world.policy, registeredSearchAttributes: [], evidence: evidence() };
+    },
+    resolvePeer: async () => ({ ...ended('resolvePeer'), ourNode: { nodeId: 'node:ours', url: 'http://127.0.0.1:8801' }, peer }),
+    claimPeer: async () => {
+      called('claimPeer');
+      return { heldBy: world.heldBy };
+    },
+    handOverAlerts: async ({ alerts }) => {
+      called('handOverAlerts');
+      return { handedOver: alerts.length };
+    },
+    releasePeer: async () => {
+      called('releasePeer');
+      return { released: true };
+    },
+    captureLocal: async ({ alerts }) => ({
+      ...ended('captureLocal'),
+      alerts: alerts.map(({ name }) => ({ name, at: null, corroborated: true, why: 'test', eventIds: ['e1'] })),
+      firstSuspicious: null,
+      otherPeers: ['node:innocent'],
+    }),
+    holdAlerts: async ({ alerts }) => {
+      called('holdAlerts');
+      return { alerts: alerts.map(({ name }) => ({ name, at: null, corroborated: false, why: 'test', eventIds: [] })), evidence: evidence() };
+    },
+    fenceInbound: async () => ended('fenceInbound'),
+    fenceOutbound: async () => ended('fenceOutbound'),
+    blockRelays: async () => ended('blockRelays'),
+    revokeTokens: async () => ended('revokeTokens'),
+    revokeKeys: async () => ended('revokeKeys'),
+    lowerTrust: async () => ended('lowerTrust'),
+    pausePromotion: async () => ended('pausePromotion'),
+    readPeer: async () => ({ ...ended('readPeer'), entityUri: 'stigmem://peer.test/node/self' }),
+    collectFacts: async () => ended('collectFacts'),
+    assess: async () => ({ ...ended('assess'), plan: planOf(world.facts), firstSuspicious: null }),
+    narrowPlan: async ({ keep }) => {
+      called('narrowPlan');
+      const unknown = keep.filter(({ factId }) => (world.facts.get(factId) ?? 'keep') === 'keep').map(({ factId }) => factId);
+      if (unknown.length > 0) return { run: run(), plan: null, unknown, evidence: evidence() };
+      for (const { factId } of keep) world.facts.set(factId, 'keep');
+      return { run: run(), plan: planOf(world.facts), unknown, evidence: evidence() };
+    },
+    remakePlan: async ({ approved }) => {
+      called('remakePlan');
+      const next = world.late.size > 0 ? planOf(world.late) : null;
+      world.late = new Map();
+      return { go: approved, next, detail: 'test', evidence: evidence() };
+    },
+    undoFacts: async ({ plan, approvedInRun, from }) => {
+      assertHere(approvedInRun);
+      const result = ended('undoFacts');
+      const ids = (plan.items ?? []).filter(({ action }) => action === 'retract').map(({ id }) => id);
+      const { pause } = world;
+      world.pause = undefined;
+      const upTo = pause ? from + 1 : ids.length;
+      for (const id of ids.slice(from, upTo)) world.undone.set(id, (world.undone.get(id) ?? 0) + 1);
+      return { ...result, done: upTo, total: ids.length, ...(pause ? { pause } : {}) };
+    },
+    verifyUndone: async () => ended('verifyUndone'),
+    notifyPeer: async () => ended('notifyPeer'),
+    notifyDownstream: async () => ended('notifyDownstream'),
+    notifyLocal: async () => ended('notifyLocal'),
+    remind: async ({ gate, why }) => {
+      world.reminders.push({ gate, why });
+      called('remind');
+      return { evidence: evidence() };
+    },
+    restoreTrust: async ({ approvedInRun }) => {
+      assertHere(approvedInRun);
+      return ended('restoreTrust');
+    },
+    resumePromotion: async ({ approvedInRun }) => {
+      assertHere(approvedInRun);
+      return ended('resumePromotion');
+    },
+    liftFences: async ({ approvedInRun }) => {
+      assertHere(approvedInRun);
+      return ended('liftFences');
+    },
+    seal: async () => ({ ...ended('seal'), report: 'files/report.md' }),
+    exportHistory: async () => {
+      called('exportHistory');
+      return evidence();
+    },
+  };
+}

@@ -1,0 +1,109 @@
+import { TestWorkflowEnvironment } from '@temporalio/testing';
+import type { WorkflowHandle } from '@temporalio/client';
+import { bundleWorkflowCode, DefaultLogger, Runtime, Worker, type WorkflowBundleWithSourceMap } from '@temporalio/worker';
+import { fileURLToPath } from 'node:url';
+import { temporalTestServerBin } from '../../src/lab/tools.ts';
+import { decideUpdate, planQuery, statusQuery } from '../../src/contract/messages.ts';
+import type { DecisionAnswer, IncidentResult, PlanAnswer, Status } from '../../src/contract/schemas.ts';
+import type { PeerCompromise } from '../../workflows/index.ts';
+import { fakeActivities, type FakeWorld } from './fake-activities.ts';
+
+const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
+/** Built: the worker loads it by itself, and Node does not read TypeScript. */
+export const converterPath = here('../../dist/src/payload-converter.js');
+
+let bundling: Promise<WorkflowBundleWithSourceMap> | undefined;
+let installed = false;
+
+/** The workflow code, bundled once for a test file. */
+export function workflowBundle(): Promise<WorkflowBundleWithSourceMap> {
+  if (!installed) Runtime.install({ logger: new DefaultLogger('ERROR') });
+  installed = true;
+  bundling ??= bundleWorkflowCode({
+    workflowsPath: here('../../workflows/index.ts'),
+    payloadConverterPath: converterPath,
+    logger: new DefaultLogger('ERROR'),
+  });
+  return bundling;
+}
+
+export type Incident = WorkflowHandle<typeof PeerCompromise>;
+
+/** A server with time skipping. */
+export async function timeSkipping(): Promise<TestWorkflowEnvironment> {
+  await workflowBundle();
+  return TestWorkflowEnvironment.createTimeSkipping({ server: { executable: { type: 'existing-path', path: temporalTestServerBin() } } });
+}
+
+export interface StartOptions {
+  readonly input?: unknown;
+  readonly id?: string;
+  readonly taskQueue?: string;
+}
+
+let started = 0;
+
+/** Runs `test` with a worker on the fake world, and an incident that has begun. */
+export async function withIncident<T>(env: TestWorkflowEnvironment, world: FakeWorld, test: (incident: Incident) => Promise<T>, options: StartOptions = {}): Promise<T> {
+  started += 1;
+  const taskQueue = options.taskQueue ?? `test-${started}`;
+  const worker = await Worker.create({
+    connection: env.nativeConnection,
+    taskQueue,
+    workflowBundle: await workflowBundle(),
+    dataConverter: { payloadConverterPath: converterPath },
+    activities: fakeActivities(world),
+  });
+  const incident = await env.client.workflow.start<typeof PeerCompromise>('PeerCompromise', {
+    taskQueue,
+    workflowId: options.id ?? `incident-${started}`,
+    args: ['input' in options ? options.input : { peer: 'http://127.0.0.1:8802' }],
+  });
+  return worker.runUntil(() => test(incident));
+}
+
+export function status(incident: Incident): Promise<Status> {
+  return incident.query(statusQuery);
+}
+
+export function plan(incident: Incident, gate?: string): Promise<PlanAnswer> {
+  return gate === undefined ? incident.query(planQuery) : incident.query(planQuery, { gate });
+}
+
+/** Polls status until it fits; the last one is in the error when it never does. Real time, since queries skip none. */
+export async function until(incident: Incident, fits: (status: Status) => boolean, what: string, timeoutMs = 20_000): Promise<Status> {
+  const deadline = Date.now() + timeoutMs;
+  for (;;) {
+    const now = await status(incident);
+    if (fits(now)) return now;
+    if (Date.now() > deadline) throw new Error(`${what} did not come about; status: ${JSON.stringify(now, null, 1)}`);
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+}
+
+/** Waits until a gate is open; gives its entry of `waitingFor`. */
+export async function gateOpen(incident: Incident, gate: string, opening?: number) {
+  const open = (now: Status) =>
+    now.waitingFor.flatMap((waiting) => (waiting.kind === 'gate' && waiting.gate === gate && (opening === undefined || waiting.opening === opening) ? [waiting] : []));
+  const found = open(await until(incident, (now) => open(now).length > 0, `gate ${gate}`))[0];
+  if (!found) throw new Error('unreachable');
+  return found;
+}
+
+export function decide(incident: Incident, decision: unknown): Promise<DecisionAnswer> {
+  return incident.executeUpdate(decideUpdate, { args: [decision] });
+}
+
+/** Approves whatever opening of the gate is open now. */
+export async function approve(incident: Incident, gate: string, by = 'bob'): Promise<DecisionAnswer> {
+  const { digest } = await gateOpen(incident, gate);
+  return decide(incident, { gate, decision: 'approve', digest, by });
+}
+
+/** Asks to close, approves, and waits for the result. */
+export async function closeAs(incident: Incident, outcome: 'expelled' | 'dismissed', by = 'bob'): Promise<IncidentResult> {
+  const { run } = await status(incident);
+  await incident.signal('close', { outcome, run, by: 'alice', reason: 'test' });
+  await approve(incident, outcome === 'expelled' ? 'close' : 'restore', by);
+  return incident.result();
+}

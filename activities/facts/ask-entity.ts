@@ -1,0 +1,83 @@
+import { z } from 'zod';
+import type { Deps } from '../deps.ts';
+import { cancelSignal } from '../deps.ts';
+import { StigmemHttpError } from '../../src/stigmem/errors.ts';
+import type { Scope } from '../../src/stigmem/wire.ts';
+
+/** One entity in one scope, with the facts on it that were undone. */
+export interface Touched {
+  readonly entity: string;
+  readonly scope: Scope;
+  readonly facts: readonly { readonly id: string; readonly relation: string; readonly value: string; readonly cid: string | null }[];
+}
+
+export const surfaces = ['facts', 'factsAll', 'card', 'recallPoison', 'recallBenign'] as const;
+export type Surface = (typeof surfaces)[number];
+
+/** What an ordinary agent got: per surface the ids that still answer, and the questions the node did not answer. */
+export const EntityAnswer = z.object({
+  entity: z.string(),
+  scope: z.string(),
+  still: z.record(z.enum(surfaces), z.array(z.string())),
+  unanswered: z.array(z.string()),
+});
+export type EntityAnswer = z.infer<typeof EntityAnswer>;
+
+/** Values shorter than this are found in any text. */
+const tellingChars = 3;
+const maxQueryChars = 500;
+const maxPoisonQueries = 5;
+
+/** Asks one entity as an ordinary agent would: facts, card, and recall by the poison's words and by benign ones. */
+export async function askEntity(deps: Deps, touched: Touched): Promise<EntityAnswer> {
+  const { entity, scope, facts } = touched;
+  const still: EntityAnswer['still'] = { facts: [], factsAll: [], card: [], recallPoison: [], recallBenign: [] };
+  const unanswered: string[] = [];
+  const ids = new Set(facts.map(({ id }) => id));
+  // One fact can make the node fail on whatever would show it: that is an answer to be told, not an outage.
+  const ask = async (name: Surface, question: () => Promise<readonly string[]>): Promise<void> => {
+    try {
+      still[name] = [...new Set([...still[name], ...(await question())])];
+    } catch (error) {
+      if (!(error instanceof StigmemHttpError) || ![400, 404, 422, 500].includes(error.status)) throw error;
+      if (error.status !== 404) unanswered.push(`${name}: ${error.message.slice(0, 200)}`);
+    }
+  };
+  const listed = async (flags: object): Promise<string[]> => {
+    const page = await deps.node.agentFactsPage({ entity, scope, limit: 500, ...flags }, cancelSignal());
+    return page.facts.filter((fact) => ids.has(fact.id) && fact.confidence > 0).map(({ id }) => id);
+  };
+  await ask('facts', () => listed({}));
+  await ask('factsAll', () => listed({ include_contradicted: true, include_expired: true, include_low_trust: true }));
+  await ask('card', async () => {
+    const { summary, fact_hashes: hashes } = await deps.node.card(entity, scope, cancelSignal());
+    return facts.filter(({ id, value, cid }) => hashes.includes(id) || (cid !== null && hashes.includes(cid)) || tells(summary, value)).map(({ id }) => id);
+  });
+  const recall = async (query: string): Promise<string[]> => {
+    const asked = { query: query.slice(0, maxQueryChars), scope, min_confidence: 0, token_budget: 200_000, limit: 500 };
+    const answer = await deps.node.recall(asked, cancelSignal());
+    const cards = answer.facts.filter((item) => item.from_card).map((item) => text(item.fact.value.v));
+    const direct = new Set(answer.facts.map((item) => item.fact.id));
+    return facts.filter(({ id, value }) => direct.has(id) || cards.some((card) => tells(card, value))).map(({ id }) => id);
+  };
+  const poison = [...new Set(facts.map(({ value }) => value))].filter((value) => value.trim() !== '').slice(0, maxPoisonQueries);
+  for (const value of poison) await ask('recallPoison', () => recall(value));
+  await ask('recallBenign', () => recall(benignWords(entity, facts[0]?.relation ?? '')));
+  return { entity, scope, still, unanswered };
+}
+
+/** What somebody would ask who knows nothing of the poison: the entity's name and the relation. */
+function benignWords(entity: string, relation: string): string {
+  const words = `${entity.split('/').at(-1) ?? entity} ${relation.split(':').at(-1) ?? relation}`.replace(/[^\p{L}\p{N}]+/gu, ' ').trim();
+  return words === '' ? 'what is known' : words;
+}
+
+function tells(where: string, value: string): boolean {
+  return value.length >= tellingChars && where.includes(value);
+}
+
+/** A value as the words one would search for. */
+export function text(value: unknown): string {
+  if (typeof value === 'string') return value;
+  return typeof value === 'number' || typeof value === 'boolean' ? String(value) : '';
+}

@@ -1,0 +1,51 @@
+import { tripleKey, type OtherFact } from '../../src/policy/facts.ts';
+import { StigmemHttpError } from '../../src/stigmem/errors.ts';
+import type { Scope } from '../../src/stigmem/wire.ts';
+import { cancelSignal, type Deps } from '../deps.ts';
+import { beat } from '../heartbeat.ts';
+import { scopeOf } from './shape.ts';
+
+/** Which of the undone facts the summary of a scope still lists with confidence. One question a scope. */
+export async function askSynthesis(deps: Deps, scopes: ReadonlySet<Scope>, ids: ReadonlySet<string>): Promise<{ still: string[]; unanswered: string[] }> {
+  const still: string[] = [];
+  const unanswered: string[] = [];
+  for (const scope of scopes) {
+    const asked = await answered(() => deps.node.synthesize(scope, { limit: 1_000 }, cancelSignal()));
+    beat();
+    if (typeof asked === 'string') unanswered.push(`synthesize ${scope}: ${asked}`);
+    else still.push(...asked.facts.filter(({ id, confidence }) => ids.has(id) && confidence > 0).map(({ id }) => id));
+  }
+  return { still, unanswered };
+}
+
+/** Are the facts of others on the peer's triples visible to an ordinary agent? One question a triple. */
+export async function askOurs(deps: Deps, others: readonly OtherFact[]): Promise<{ visible: string[]; hidden: string[]; newlyHidden: string[]; unanswered: string[] }> {
+  const result = { visible: [] as string[], hidden: [] as string[], newlyHidden: [] as string[], unanswered: [] as string[] };
+  const shown = new Map<string, ReadonlySet<string> | null>();
+  for (const { id, entity, relation, scope: name, hidden } of others) {
+    const key = tripleKey(entity, relation, name);
+    const scope = scopeOf(name);
+    if (!shown.has(key) && scope !== undefined) {
+      const asked = await answered(() => deps.node.agentFactsPage({ entity, relation, scope, limit: 500 }, cancelSignal()));
+      beat();
+      if (typeof asked === 'string') result.unanswered.push(`ours on ${entity.slice(0, 100)}: ${asked}`);
+      shown.set(key, typeof asked === 'string' ? null : new Set(asked.facts.map((fact) => fact.id)));
+    }
+    const visible = shown.get(key);
+    if (!visible) continue;
+    if (visible.has(id)) result.visible.push(id);
+    else if (hidden === false) result.newlyHidden.push(id);
+    else result.hidden.push(id);
+  }
+  return result;
+}
+
+/** The answer, or why there is none: one fact can make the node fail on whatever would show it. */
+async function answered<T>(question: () => Promise<T>): Promise<T | string> {
+  try {
+    return await question();
+  } catch (error) {
+    if (error instanceof StigmemHttpError && error.status === 500) return error.message.slice(0, 200);
+    throw error;
+  }
+}

@@ -1,0 +1,153 @@
+import type { JudgedFact } from '../../src/contract/schemas.ts';
+import type { IncidentRef } from '../../src/contract/steps.ts';
+import { tripleKey } from '../../src/policy/facts.ts';
+import { StigmemHttpError } from '../../src/stigmem/errors.ts';
+import { collectQuarantine } from '../../src/stigmem/paging.ts';
+import type { Fact } from '../../src/stigmem/wire.ts';
+import { cancelSignal, effectKey, type Deps } from '../deps.ts';
+import { beat } from '../heartbeat.ts';
+import { scopeOf } from './shape.ts';
+import type { UndoLine } from './undo-log.ts';
+
+/** The node says that this one request is wrong or that there is nothing to do: no reason to hold up the rest. */
+const refusals = new Set([400, 404, 409, 410, 413, 422]);
+/** A node's answer to a retraction names its origins; more than this many would bloat the row. */
+const maxOrigins = 500;
+
+/** Undoes facts one by one over HTTP. One attempt of the activity has one of these. */
+export class Undoer {
+  writes = 0;
+  readonly #deps: Deps;
+  readonly #ref: IncidentRef;
+  readonly #source: string;
+  readonly #groups = new Map<string, JudgedFact[]>();
+  readonly #retractions = new Map<string, Promise<Fact>>();
+
+  constructor(deps: Deps, ref: IncidentRef, source: string, plan: readonly JudgedFact[]) {
+    this.#deps = deps;
+    this.#ref = ref;
+    this.#source = source;
+    for (const fact of plan) {
+      if (fact.action !== 'retract') continue;
+      const group = this.#groups.get(keyOf(fact));
+      if (group) group.push(fact);
+      else this.#groups.set(keyOf(fact), [fact]);
+    }
+  }
+
+  /** Will undoing this fact cost a write that was not made yet? */
+  costs(fact: JudgedFact): number {
+    if (fact.action === 'reject') return 1;
+    return fact.action === 'retract' && !this.#retractions.has(keyOf(fact)) ? 1 : 0;
+  }
+
+  /** Acts on one fact. Throws what concerns all facts: an outage, a rate limit, a key without rights. */
+  async act(fact: JudgedFact): Promise<UndoLine> {
+    const base = { id: fact.id, entity: fact.entity, relation: fact.relation, scope: fact.scope, action: fact.action };
+    try {
+      if (fact.action === 'retract') {
+        const made = await this.#retract(fact);
+        const right = made.entity === fact.entity && made.relation === fact.relation && made.scope === fact.scope && made.confidence === 0;
+        const note = right ? 'retracted' : `the node stored the retraction elsewhere, on ${made.entity.slice(0, 300)}: expire it on the host`;
+        return { ...base, outcome: right ? 'done' : 'wrong', retraction: made.id, at: made.timestamp, note };
+      }
+      if (fact.action === 'reject') {
+        await this.#reject(fact.id);
+        return { ...base, outcome: 'done', note: 'rejected in quarantine' };
+      }
+      const note = fact.action === 'suppress' ? 'needs the host worker: nothing was done' : fact.reason;
+      return { ...base, outcome: fact.action === 'suppress' ? 'refused' : 'left', note };
+    } catch (error) {
+      if (!(error instanceof StigmemHttpError) || !refusals.has(error.status)) throw error;
+      return { ...base, outcome: 'refused', note: error.message };
+    }
+  }
+
+  /** Asks the node for what was just done: an answer of 200 is not an effect. */
+  async readBack(lines: readonly UndoLine[]): Promise<UndoLine[]> {
+    const rows = await this.#ourRows(lines.some(({ retraction }) => retraction !== undefined));
+    const states = lines.some(({ action }) => action === 'reject') ? await this.#quarantine() : new Map<string, { status: string; at: string | null }>();
+    const checked: UndoLine[] = [];
+    for (const line of lines) {
+      if (line.action === 'reject') checked.push(rejected(line, states.get(line.id)));
+      else if (line.retraction !== undefined && !rows.has(line.retraction) && !(await this.#isThere(line.retraction))) {
+        checked.push({ ...line, outcome: 'wrong', note: `the node answered with retraction ${line.retraction} and does not show it` });
+      } else checked.push(line);
+    }
+    return checked;
+  }
+
+  /**
+   * One retraction for all facts of the plan on a triple: it contradicts them all, and each further row on a triple
+   * adds two conflict facts for every sibling. The node makes a body once (POST is idempotent by content id, which
+   * derived_from is not part of), so the key in the value makes this one effect however often it is sent.
+   */
+  async #retract(fact: JudgedFact): Promise<Fact> {
+    const key = keyOf(fact);
+    const known = this.#retractions.get(key);
+    if (known) return known;
+    const group = this.#groups.get(key) ?? [fact];
+    const leader = group[0] ?? fact;
+    const scope = scopeOf(fact.scope);
+    if (scope === undefined) throw new StigmemHttpError({ method: 'POST', path: '/v1/facts' }, { status: 422, statusText: '', detail: 'no such scope', retryAfterMs: null });
+    this.writes += 1;
+    const made = this.#deps.node.assertFact(
+      {
+        entity: leader.entity,
+        relation: leader.relation,
+        scope,
+        // Neutral: a retraction that repeats the poison would carry it to subscribers.
+        value: { type: 'text', v: `retracted: ${effectKey(this.#ref, leader.id)}` },
+        confidence: 0,
+        source: this.#source,
+        derived_from: group.slice(0, maxOrigins).map(({ id }) => ({ fact_id: id })),
+      },
+      cancelSignal(),
+    );
+    this.#retractions.set(key, made);
+    // A failure is not kept: the next fact on the triple tries again.
+    made.catch(() => this.#retractions.delete(key));
+    return made;
+  }
+
+  async #reject(id: string): Promise<void> {
+    this.writes += 1;
+    try {
+      await this.#deps.node.rejectQuarantined(id, `R-PEER-COMPROMISE ${effectKey(this.#ref, id)}`, cancelSignal());
+    } catch (error) {
+      // No longer pending: what it is now is read back, like everything else.
+      if (!(error instanceof StigmemHttpError) || error.status !== 409) throw error;
+    }
+  }
+
+  async #ourRows(wanted: boolean): Promise<Set<string>> {
+    if (!wanted) return new Set();
+    const query = { source: this.#source, include_contradicted: true, include_expired: true, include_low_trust: true, limit: 500 };
+    const page = await this.#deps.node.factsPage(query, cancelSignal());
+    return new Set(page.facts.map(({ id }) => id));
+  }
+
+  async #isThere(id: string): Promise<boolean> {
+    try {
+      return (await this.#deps.node.fact(id, cancelSignal())).confidence === 0;
+    } catch (error) {
+      if (error instanceof StigmemHttpError && error.status === 404) return false;
+      throw error;
+    }
+  }
+
+  async #quarantine(): Promise<Map<string, { status: string; at: string | null }>> {
+    const { items } = await collectQuarantine(this.#deps.node, { signal: cancelSignal(), onPage: () => beat() });
+    return new Map(items.map((item) => [item.fact_id, { status: item.quarantine_status, at: item.quarantine_acted_at }]));
+  }
+}
+
+function rejected(line: UndoLine, state: { status: string; at: string | null } | undefined): UndoLine {
+  if (line.outcome !== 'done') return line;
+  if (state?.status === 'rejected') return { ...line, ...(state.at === null ? {} : { at: state.at }) };
+  return { ...line, outcome: 'wrong', note: `it is ${state?.status ?? 'not in quarantine'}, not rejected` };
+}
+
+function keyOf({ entity, relation, scope }: JudgedFact): string {
+  return tripleKey(entity, relation, scope);
+}

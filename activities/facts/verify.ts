@@ -1,0 +1,125 @@
+import { activityInfo } from '@temporalio/activity';
+import { z } from 'zod';
+import { canonicalJson, sha256Id } from '../../src/contract/canonical.ts';
+import type { Coverage, Residual } from '../../src/contract/schemas.ts';
+import type { IncidentRef, PeerRef, StepResult } from '../../src/contract/steps.ts';
+import { tripleKey, type Collection } from '../../src/policy/facts.ts';
+import { collectQuarantine } from '../../src/stigmem/paging.ts';
+import { cancelSignal, effectKey, evidenceOf, headOf, seal, type Deps } from '../deps.ts';
+import { beat } from '../heartbeat.ts';
+import { askEntity, EntityAnswer, text, type Surface, type Touched } from './ask-entity.ts';
+import { findCollection, parsed, readCollection } from './collection.ts';
+import { scopeOf } from './shape.ts';
+import { askOurs, askSynthesis } from './ask-node.ts';
+import { readUndone, type UndoLine } from './undo-log.ts';
+
+const chunkEntities = 20;
+const Cursor = z.object({ of: z.string(), done: z.int() });
+
+/** With every flag set the rows are shown by design: that is recorded, and no residual risk. */
+const surfaceWords: Readonly<Record<Exclude<Surface, 'factsAll'>, string>> = {
+  facts: 'the default GET /v1/facts',
+  card: 'GET /v1/cards',
+  recallPoison: "POST /v1/recall by the poison's words",
+  recallBenign: 'POST /v1/recall by benign words',
+};
+
+/** Recover, the other half: asks the node again about everything that was undone, and says what still answers. */
+export async function askAgain(deps: Deps, ref: IncidentRef, peer: PeerRef | null): Promise<StepResult> {
+  const undone = [...(await readUndone(deps, { ...ref, phase: 'retract' })).values()];
+  const acted = undone.filter(({ action, outcome }) => (action === 'retract' || action === 'reject' || action === 'suppress') && outcome !== 'left');
+  const found = await findCollection(deps, ref);
+  const collection = found === undefined ? undefined : await readCollection(await evidenceOf(deps, ref), found);
+  const touched = group(acted, collection);
+  const answers = await askEntities(deps, ref, touched);
+  const actedIds = new Set(acted.map(({ id }) => id));
+  const synthesis = await askSynthesis(deps, new Set(touched.map(({ scope }) => scope)), actedIds);
+  const ours = await askOurs(deps, collection?.others ?? []);
+  const { items: quarantine } = await collectQuarantine(deps.node, { signal: cancelSignal(), onPage: () => beat() });
+  const pending = quarantine.filter(({ fact_id: id, quarantine_status: status, received_from: from }) => status === 'pending' && (actedIds.has(id) || (from !== null && (peer?.nodeIds.includes(from) ?? false))));
+
+  const residual: Residual[] = [];
+  const add = (what: string, why: string, count: number): void => {
+    if (count > 0) residual.push({ what, why, count });
+  };
+  for (const [surface, words] of Object.entries(surfaceWords)) {
+    const ids = new Set(answers.flatMap(({ still }) => Object.entries(still).flatMap(([name, list]) => (name === surface ? list : []))));
+    add(`undone facts that ${words} still answers with`, whyStill(surface), ids.size);
+  }
+  add('undone facts that GET /v1/scopes/{scope}/synthesize still lists', 'it reads the raw rows; nothing over HTTP takes them out', synthesis.still.length);
+  add('facts of others that the default query hides', 'a fact of the peer shares their entity, relation and scope; only an expiry override on the host brings them back', ours.hidden.length);
+  add('facts of others that were visible before and are hidden now', 'undoing hid them: look at the evidence', ours.newlyHidden.length);
+  add('facts of the peer that still wait in quarantine', 'a pending fact hides others and shows in synthesize', pending.length);
+  const unanswered = [...answers.flatMap((answer) => answer.unanswered), ...synthesis.unanswered, ...ours.unanswered];
+  add('questions that the node did not answer', unanswered[0]?.slice(0, 300) ?? '', unanswered.length);
+  const held = undone.filter(({ action }) => action === 'hold').length;
+
+  const result = { asked: touched.length, synthesis, ours, pending: pending.map(({ fact_id: id }) => id), unanswered: unanswered.slice(0, 500), residual };
+  const sealed = await seal(deps, ref, 'verifyUndone', 'verified', result);
+  const coverage: Coverage[] = [
+    { what: 'undone facts asked about again', seen: acted.length, complete: unanswered.length === 0, why: `on ${touched.length} entities and scopes, as an ordinary agent: facts, card, synthesize, recall by the poison's words and by benign ones` },
+    { what: 'facts downstream', seen: 0, complete: false, why: 'not knowable on this node: what other nodes pulled before the fence has to be asked there' },
+  ];
+  const clean = residual.length === 0;
+  const none = acted.length === 0 ? 'nothing was undone, so there was nothing to ask for' : `${acted.length} undone facts asked for again on ${touched.length} entities and scopes`;
+  return {
+    outcome: clean && acted.length > 0 ? 'verified' : 'unverified',
+    way: 'http',
+    detail: `${none}; ${clean ? 'none of them answers' : residual.map(({ what, count }) => `${count} ${what}`).join('; ')}${held > 0 ? `; ${held} were held and answer as before` : ''}`.slice(0, 2_000),
+    residual,
+    coverage,
+    evidence: headOf(sealed),
+  };
+}
+
+/** By entity and scope, so that a burst on one entity costs what one fact costs. */
+function group(acted: readonly UndoLine[], collection: Collection | undefined): Touched[] {
+  const facts = new Map(collection?.facts.map((seen) => [seen.id, seen.fact]));
+  const groups = new Map<string, Touched & { facts: Touched['facts'][number][] }>();
+  for (const { id, entity, relation, scope: name } of acted) {
+    const fact = facts.get(id) ?? null;
+    // In quarantine a fact shows no scope: agents of the widest one are the most that could have met it.
+    const scope = scopeOf(name) ?? 'company';
+    const key = tripleKey(entity, '', scope);
+    const one = groups.get(key) ?? { entity, scope, facts: [] };
+    one.facts.push({ id, relation, value: text(fact?.value.v), cid: fact?.cid ?? null });
+    groups.set(key, one);
+  }
+  return [...groups].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, touched]) => touched);
+}
+
+/** Asks entity by entity; what is answered is sealed as it goes, so that another attempt goes on from there. */
+async function askEntities(deps: Deps, ref: IncidentRef, touched: readonly Touched[]): Promise<EntityAnswer[]> {
+  // Another list (after another opening) is another set of questions.
+  const of = sha256Id(canonicalJson(touched.map(({ entity, scope, facts }) => [entity, scope, facts.map(({ id }) => id)]))).slice(7, 19);
+  const before = Cursor.safeParse(activityInfo().heartbeatDetails).data;
+  const prefix = `asked again ${of} ${activityInfo().activityId}`;
+  for (let done = before?.of === of ? before.done : 0; done < touched.length; ) {
+    const answers: EntityAnswer[] = [];
+    for (const one of touched.slice(done, done + chunkEntities)) {
+      cancelSignal().throwIfAborted();
+      answers.push(await askEntity(deps, one));
+      beat();
+    }
+    await seal(deps, ref, `${prefix} from ${done}`, 'asked', answers);
+    done += answers.length;
+    beat({ of, done } satisfies z.infer<typeof Cursor>);
+  }
+  const store = await evidenceOf(deps, ref);
+  const all: EntityAnswer[] = [];
+  for (const { key, sha256 } of latestByKey((await store.entries()).filter((entry) => entry.key.startsWith(effectKey(ref, `${prefix} `))))) {
+    const id = `sha256:${sha256}`;
+    all.push(...parsed(z.array(EntityAnswer), await store.readJson(id), `${key} ${id}`));
+  }
+  return all;
+}
+
+function latestByKey<T extends { readonly key: string }>(entries: readonly T[]): T[] {
+  return [...new Map(entries.map((entry) => [entry.key, entry])).values()];
+}
+
+function whyStill(surface: string): string {
+  if (surface === 'card') return 'cards are built from raw rows with confidence over 0, whatever was retracted';
+  if (surface.startsWith('recall')) return 'recall reads raw rows and cards: a retraction does not reach it; an expiry override on the host does';
+  return 'the node still shows them';
+}

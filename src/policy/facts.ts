@@ -1,0 +1,119 @@
+import { z } from 'zod';
+import type { Coverage } from '../contract/schemas.ts';
+import type { Policy } from '../contract/policy.ts';
+import { canonicalJson, sha256Id } from '../contract/canonical.ts';
+import { Fact, QuarantineEntry } from '../stigmem/wire.ts';
+
+/** One fact of the peer as it was collected. Everything but what our node stamped is the sender's claim. */
+export const SeenFact = z.object({
+  id: z.string(),
+  entity: z.string(),
+  relation: z.string(),
+  source: z.string(),
+  receivedFrom: z.string().nullable(),
+  originNodeId: z.string().nullable(),
+  /** null while it waits in quarantine: its value and scope are shown to nobody over HTTP. */
+  fact: Fact.nullable(),
+  quarantine: QuarantineEntry.nullable(),
+  /** By our own node's clock; null when neither its note of receipt nor its stamp could be read. */
+  arrivedAt: z.string().nullable(),
+});
+export type SeenFact = z.infer<typeof SeenFact>;
+
+/** A live fact that is not the peer's on the triple of one that is: ours, or an innocent peer's. */
+export const OtherFact = z.object({
+  id: z.string(),
+  entity: z.string(),
+  relation: z.string(),
+  scope: z.string(),
+  source: z.string(),
+  receivedFrom: z.string().nullable(),
+  /** Is it missing from the default query right now? null: not asked. */
+  hidden: z.boolean().nullable(),
+});
+export type OtherFact = z.infer<typeof OtherFact>;
+
+/** What was built on a fact of the peer, as far as it says so itself. */
+export const DerivedFact = z.object({ id: z.string(), from: z.string(), source: z.string(), entity: z.string() });
+export type DerivedFact = z.infer<typeof DerivedFact>;
+
+/** All that a judgement rests on: collected once, sealed, judged from there. */
+export interface Collection {
+  readonly facts: readonly SeenFact[];
+  readonly others: readonly OtherFact[];
+  /** Retractions of ours that are there already: fact id of the peer to the id of our retraction. */
+  readonly retracted: ReadonlyMap<string, string>;
+  /** Fact id to the ids of the audit events that let it out of quarantine. */
+  readonly promoted: ReadonlyMap<string, readonly string[]>;
+  readonly derived: readonly DerivedFact[];
+  /** Sources that local writers use. */
+  readonly localSources: ReadonlySet<string>;
+  /** When the fence went up, by our node's clock; null when that is not known. */
+  readonly fencedAt: string | null;
+  /** Ids of facts that perhaps are the peer's and that nobody can read. */
+  readonly unread: readonly string[];
+  readonly complete: boolean;
+  readonly coverage: readonly Coverage[];
+}
+
+/** Who the peer is and what it was granted. */
+export interface PeerNames {
+  readonly nodeIds: ReadonlySet<string>;
+  readonly entityUris: ReadonlySet<string>;
+  /** Empty: not known, and then nothing is called never granted. */
+  readonly allowedScopes: ReadonlySet<string>;
+}
+
+/** What a rule may look at beside the fact itself. */
+export interface RuleContext {
+  readonly policy: Policy;
+  readonly peer: PeerNames;
+  readonly ourEntityUri: string;
+  readonly localSources: ReadonlySet<string>;
+  readonly promoted: ReadonlyMap<string, readonly string[]>;
+  readonly fencedAtMs: number | null;
+  /** Ids of facts that came in a burst, with the words for it. */
+  readonly bursts: ReadonlyMap<string, string>;
+  readonly othersOn: (fact: SeenFact) => readonly OtherFact[];
+  /** When the peer turned: said by an operator, or the first arrival that no honest node could have sent. */
+  readonly turnedAtMs: number | null;
+  /** First suspicious event in the audit; weaker, since set-up and outages write such events too. */
+  readonly auditBadAtMs: number | null;
+}
+
+/** Entity, relation and scope as one key. */
+export function tripleKey(entity: string, relation: string, scope: string): string {
+  return canonicalJson([entity, relation, scope]);
+}
+
+/** Is it the peer's: delivered by it, or said to have come from it through somebody else? */
+export function isOfPeer(fact: Pick<SeenFact, 'receivedFrom' | 'originNodeId'>, nodeIds: ReadonlySet<string>): boolean {
+  const { receivedFrom, originNodeId } = fact;
+  return (receivedFrom !== null && nodeIds.has(receivedFrom)) || (originNodeId !== null && nodeIds.has(originNodeId));
+}
+
+/** Arrival in milliseconds, or null. */
+export function arrivalMs({ arrivedAt }: Pick<SeenFact, 'arrivedAt'>): number | null {
+  return instantMs(arrivedAt);
+}
+
+/** Milliseconds of an ISO 8601 instant; null for anything else. Date.parse alone takes `5` for a date. */
+export function instantMs(text: string | null): number | null {
+  if (text === null || !/^\d{4}-\d\d-\d\d[T ]\d\d:\d\d/.test(text)) return null;
+  const ms = Date.parse(text);
+  return Number.isNaN(ms) ? null : ms;
+}
+
+/**
+ * What an approval is about: the fact as the node gave it, without what the node works out anew at each query
+ * (contradicted depends on the page, effective confidence and trust on the hour, redaction on the route). The value
+ * stands in by its content id, which the node holds against the row on every read (routes/cid_integrity.py).
+ */
+export function contentHash(seen: SeenFact): string {
+  const { id, entity, relation, source, receivedFrom, originNodeId, fact, quarantine } = seen;
+  const stable = { id, entity, relation, source, receivedFrom, originNodeId, quarantine: quarantine?.quarantine_status ?? null };
+  if (fact === null) return sha256Id(canonicalJson({ ...stable, timestamp: quarantine?.timestamp ?? null }));
+  const { timestamp, scope, confidence, hlc, valid_until, cid, value } = fact;
+  const content = cid === null ? { value: fact.sanitizer_redacted ? null : value } : { cid };
+  return sha256Id(canonicalJson({ ...stable, timestamp, scope, confidence, hlc, valid_until, ...content }));
+}

@@ -1,0 +1,154 @@
+import { durationMs } from '../contract/duration.ts';
+import type { Policy } from '../contract/policy.ts';
+import type { JudgedFact } from '../contract/schemas.ts';
+import type { FirstBad } from '../contract/steps.ts';
+import { arrivalMs, contentHash, instantMs, isOfPeer, tripleKey, type Collection, type OtherFact, type PeerNames, type RuleContext, type SeenFact } from './facts.ts';
+import type { Finding, Rule } from './rule.ts';
+import { rules } from './rules.ts';
+import { chooseWay, oursWords, type WaysThere } from './way.ts';
+
+export interface JudgeInput {
+  readonly collection: Collection;
+  /** Evidence id of the collection; every judgement names it. */
+  readonly evidenceId: string;
+  readonly policy: Policy;
+  readonly peer: PeerNames;
+  readonly ourEntityUri: string;
+  /** What is known so far; only an operator's word and the audit's count here, arrivals are looked at anew. */
+  readonly firstBad: FirstBad | null;
+  readonly ways: WaysThere;
+}
+
+export interface Judgement {
+  /** Sorted by id; facts that are not the peer's are not among them. */
+  readonly judged: readonly JudgedFact[];
+  readonly firstSuspicious: FirstBad | null;
+}
+
+const maxReason = 1_500;
+const maxEvidence = 20;
+
+/** Judges every fact of the peer. Pure: the same collection and policy give the same plan. */
+export function judgeFacts(input: JudgeInput): Judgement {
+  const { collection, peer, firstBad } = input;
+  const facts = collection.facts.filter((fact) => isOfPeer(fact, peer.nodeIds));
+  const othersOn = othersIndex(collection.others);
+  const untimed = contextOf(input, facts, othersOn, null);
+  const turnedBy = earliest(facts, (fact) => rules.some((rule) => rule.marksTurn && rule.judge(fact, untimed) !== undefined));
+  const saidMs = firstBad?.from === 'operator' ? instantMs(firstBad.at) : null;
+  const context = contextOf(input, facts, othersOn, lower(turnedBy, saidMs));
+  // Where nothing marks a turn, the earliest fact that would be undone at all is what there is.
+  const suspiciousMs = turnedBy ?? earliest(facts, (fact) => isUndone(findingsOf(fact, context)));
+  return {
+    judged: facts.map((fact) => judgeOne(fact, context, input)).sort((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)),
+    firstSuspicious: suspiciousMs === null ? null : { at: new Date(suspiciousMs).toISOString(), from: 'arrival' },
+  };
+}
+
+interface Found {
+  readonly rule: Rule;
+  readonly finding: Finding;
+}
+
+function judgeOne(seen: SeenFact, context: RuleContext, { collection, evidenceId, ways }: JudgeInput): JudgedFact {
+  const { id, entity, relation } = seen;
+  const found = findingsOf(seen, context);
+  const others = context.othersOn(seen);
+  const evidence = [evidenceId, ...new Set(found.flatMap(({ finding }) => finding.evidence ?? []))].slice(0, maxEvidence);
+  const base = { id, entity, relation, scope: seen.fact?.scope ?? '', evidence, contentHash: contentHash(seen) };
+  const words = found.map(({ finding }) => finding.reason).join('; ');
+  if (!isUndone(found)) {
+    const only = found.length === 0 ? 'no rule finds anything' : `${words}; that alone is not enough`;
+    const arrived = seen.arrivedAt === null ? 'when it arrived is not known' : `it arrived ${seen.arrivedAt}`;
+    const reason = `benign: ${arrived}, before the peer is known to have turned; ${only}`.slice(0, maxReason);
+    const rule = found.length === 0 ? 'benign' : names(found);
+    return { ...base, action: 'keep', way: 'none', rule, reason, ours: oursWords(others, 'stays as it is') };
+  }
+  const { action, way, why, ours } = chooseWay(seen, { others, retractedBy: collection.retracted.get(id) }, ways);
+  // The way comes last and is never cut: it holds the operation to do by hand.
+  const reason = `${words.slice(0, maxReason - why.length)}. ${action}: ${why}`;
+  return { ...base, action, way, rule: names(found), reason, ours };
+}
+
+function findingsOf(fact: SeenFact, context: RuleContext): Found[] {
+  return rules.flatMap((rule) => {
+    const finding = rule.judge(fact, context);
+    return finding === undefined ? [] : [{ rule, finding }];
+  });
+}
+
+/** One rule that is enough alone, or what it says together with when it came. */
+function isUndone(found: readonly Found[]): boolean {
+  const has = (weight: Rule['weight']) => found.some(({ rule }) => rule.weight === weight);
+  return has('alone') || (has('content') && has('time'));
+}
+
+function names(found: readonly Found[]): string {
+  return found.map(({ rule }) => rule.name).join('+');
+}
+
+function contextOf(input: JudgeInput, facts: readonly SeenFact[], othersOn: RuleContext['othersOn'], turnedAtMs: number | null): RuleContext {
+  const { collection, policy, peer, ourEntityUri, firstBad } = input;
+  return {
+    policy,
+    peer,
+    ourEntityUri,
+    othersOn,
+    turnedAtMs,
+    localSources: collection.localSources,
+    promoted: collection.promoted,
+    fencedAtMs: instantMs(collection.fencedAt),
+    bursts: burstsIn(facts, policy.burst),
+    auditBadAtMs: firstBad?.from === 'audit' ? instantMs(firstBad.at) : null,
+  };
+}
+
+/** A fact in quarantine shows no scope: whatever shares its entity and relation may be what it hides. */
+function othersIndex(others: readonly OtherFact[]): RuleContext['othersOn'] {
+  const byTriple = grouped(others, ({ entity, relation, scope }) => tripleKey(entity, relation, scope));
+  const byPair = grouped(others, ({ entity, relation }) => tripleKey(entity, relation, ''));
+  return ({ entity, relation, fact }) =>
+    (fact === null ? byPair.get(tripleKey(entity, relation, '')) : byTriple.get(tripleKey(entity, relation, fact.scope))) ?? [];
+}
+
+/** Every fact in any span of `within` in which at least `facts` arrived, by our own clock. */
+function burstsIn(facts: readonly SeenFact[], burst: Policy['burst']): Map<string, string> {
+  const withinMs = durationMs(burst.within);
+  const timed = facts
+    .flatMap((fact) => {
+      const at = arrivalMs(fact);
+      return at === null ? [] : [{ id: fact.id, at }];
+    })
+    .sort((a, b) => a.at - b.at);
+  const found = new Map<string, string>();
+  let from = 0;
+  for (const [to, last] of timed.entries()) {
+    while ((timed[from]?.at ?? last.at) < last.at - withinMs) from += 1;
+    if (to - from + 1 < burst.facts) continue;
+    for (let index = to; index >= from; index -= 1) {
+      const id = timed[index]?.id;
+      if (id === undefined || found.has(id)) break;
+      found.set(id, `it is one of ${burst.facts} or more that arrived within ${burst.within}`);
+    }
+  }
+  return found;
+}
+
+function grouped(others: readonly OtherFact[], keyOf: (other: OtherFact) => string): Map<string, OtherFact[]> {
+  const groups = new Map<string, OtherFact[]>();
+  for (const other of others) {
+    const group = groups.get(keyOf(other));
+    if (group) group.push(other);
+    else groups.set(keyOf(other), [other]);
+  }
+  return groups;
+}
+
+function earliest(facts: readonly SeenFact[], isSuspicious: (fact: SeenFact) => boolean): number | null {
+  return facts.filter(isSuspicious).reduce<number | null>((least, fact) => lower(least, arrivalMs(fact)), null);
+}
+
+function lower(a: number | null, b: number | null): number | null {
+  if (a === null || b === null) return a ?? b;
+  return Math.min(a, b);
+}

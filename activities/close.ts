@@ -1,7 +1,7 @@
 import { renderReport } from '../src/audit/report.ts';
 import type { Outcome } from '../src/contract/names.ts';
 import type { CloseRequest, Status } from '../src/contract/schemas.ts';
-import type { HeldAlert, IncidentRef, PeerRef, Sealed } from '../src/contract/steps.ts';
+import type { EvidenceHead, HeldAlert, IncidentRef, PeerRef, Sealed } from '../src/contract/steps.ts';
 import { verifyFolder } from '../src/evidence/verify.ts';
 import { effectKey, evidenceOf, headOf, seal as sealEvidence, type Deps } from './deps.ts';
 import { sealRunHistory } from './history.ts';
@@ -47,9 +47,8 @@ export function closeActivities(deps: Deps) {
   }
 
   /** Seals the history of a run that has ended, before retention deletes it. Fails, to be tried again, while it is open. */
-  async function exportHistory({ incident, runId }: { readonly incident: string; readonly runId: string }): Promise<{ readonly id: string; readonly head: string; readonly entries: number }> {
-    const { id, head, entries } = await sealRunHistory(deps, incident, runId);
-    return { id, head, entries };
+  async function exportHistory({ incident, runId }: { readonly incident: string; readonly runId: string }): Promise<EvidenceHead> {
+    return headOf(await sealRunHistory(deps, incident, runId));
   }
 
   return { seal, exportHistory };

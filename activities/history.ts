@@ -1,11 +1,9 @@
-import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
 import type { Client } from '@temporalio/client';
-import { z } from 'zod';
+import { eventJson } from '../src/audit/event-json.ts';
 import { EvidenceStore, type Sealed } from '../src/evidence/store.ts';
-import { type Deps } from './deps.ts';
+import type { Deps } from './deps.ts';
 import { StepFailure } from './failures.ts';
 
-const Exported = z.object({ events: z.array(z.looseObject({})) });
 const pageSize = 500;
 
 /**
@@ -33,7 +31,7 @@ async function* historyEvents(client: Client, workflowId: string, runId: string)
       maximumPageSize: pageSize,
       ...(nextPageToken ? { nextPageToken } : {}),
     });
-    yield* Exported.parse(JSON.parse(historyToJSON({ events: page.history?.events ?? [] }))).events;
+    for (const event of page.history?.events ?? []) yield eventJson(event);
     nextPageToken = page.nextPageToken?.length ? page.nextPageToken : undefined;
   } while (nextPageToken);
 }

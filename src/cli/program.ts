@@ -1,5 +1,6 @@
 import { Command, CommanderError, Option } from 'commander';
 import { gates } from '../contract/names.ts';
+import { audit } from './audit.ts';
 import { Cli, type Answer, type Io } from './cli.ts';
 import { amend, decide, type AmendOptions, type DecideOptions } from './decide.ts';
 import { doctor } from './doctor.ts';
@@ -7,7 +8,7 @@ import { CliError, exitCodes } from './exit.ts';
 import { list } from './list.ts';
 import { aboutStep, close, note, type MessageOptions } from './message.ts';
 import { plan } from './plan.ts';
-import { audit, demo, hasPart, worker } from './run.ts';
+import { demo, hasPart, worker } from './run.ts';
 import { show } from './show.ts';
 import { start, type StartOptions } from './start.ts';
 import { verify } from './verify.ts';
@@ -29,7 +30,7 @@ ${Object.values(exitCodes)
   .map(({ code, meaning }) => `  ${code}  ${meaning}`)
   .join('\n')}
 `;
-const notYet = ['host-worker', 'chat', ...(['audit', 'demo'] as const).filter((part) => !hasPart(part))];
+const notYet = ['host-worker', 'chat', ...(hasPart('demo') ? [] : ['demo'])];
 const many = (value: string, sofar: string[] | undefined) => [...(sofar ?? []), value];
 const by = () => new Option('--by <name>', 'who says so (a person; needed)');
 
@@ -150,11 +151,9 @@ function unsticking(program: Command, command: Make, run: Run): void {
   command('verify <folder>', 'check an evidence folder, offline')
     .option('--head <sha256:…>', 'a head from elsewhere that must be in it; repeat for more', many)
     .action((folder: string, o: { json?: boolean; head?: string[] }) => run(o, (cli) => verify(cli, folder, o)));
-  if (hasPart('audit')) {
-    command('audit <incident-or-history>', 'the report: who decided what, what was changed, what is left')
-      .option('--out <folder>', 'where to write it', '.')
-      .action((of: string, o: { json?: boolean; out?: string }) => run(o, (cli) => audit(cli, of, o)));
-  }
+  command('audit <incident-or-history>', 'the report: who decided what, what was changed, what is left')
+    .option('--out <folder>', 'where to write it', '.')
+    .action((of: string, o: { json?: boolean; out?: string }) => run(o, (cli) => audit(cli, of, o)));
   program.commandsGroup('Run:');
   command('worker', 'run incidents; stops on SIGTERM').action((o: { json?: boolean }) => run(o, worker));
   if (hasPart('demo')) {

@@ -1,14 +1,10 @@
 import { existsSync } from 'node:fs';
-import { z } from 'zod';
 import { parseWorkerConfig } from '../config.ts';
 import type { Answer, Cli } from './cli.ts';
 import { CliError } from './exit.ts';
-import { findIncident } from './incident.ts';
-import { clean } from './text.ts';
 
 // Loaded when asked for: no other command pays for the worker's native code.
 const parts = {
-  audit: { file: 'audit/run-audit', run: 'runAudit' },
   demo: { file: 'demo/main', run: 'runDemo' },
 } as const;
 type Part = keyof typeof parts;
@@ -50,20 +46,4 @@ export async function demo(args: readonly string[]): Promise<Answer> {
   const code = await call('demo', [...args]);
   const failed = typeof code === 'number' && code !== 0;
   return { next: failed ? 'the demo failed' : 'the demo is over', text: [], json: {}, exit: failed ? 'failed' : 'ok' };
-}
-
-const AuditAnswer = z.object({ markdownPath: z.string(), jsonPath: z.string(), summary: z.unknown() });
-
-/** `audit`: history and evidence to a report. Needs no worker; from an exported history no server either. */
-export async function audit(cli: Cli, history: string, options: { out?: string }): Promise<Answer> {
-  const { evidenceDir } = cli.config;
-  const outDir = options.out ?? '.';
-  const isFile = existsSync(history);
-  const session = isFile ? undefined : await cli.temporal();
-  const source = session === undefined ? history : (await findIncident(session, history)).id;
-  const client = session === undefined ? {} : { client: session.client };
-  const made = await cli.working('reading the history', call('audit', { history: source, ...client, evidenceDir, outDir }));
-  const { markdownPath, jsonPath, summary } = AuditAnswer.parse(made);
-  const lines = typeof summary === 'string' ? [clean(summary)] : [];
-  return { next: `report written: ${clean(markdownPath)}`, text: [...lines, `as JSON: ${clean(jsonPath)}`], json: { markdownPath, jsonPath, summary } };
 }

@@ -21,12 +21,14 @@ export interface AuditAnswer {
  */
 export async function runAudit(of: { source: AuditSource; evidenceDir: string; outDir: string }): Promise<AuditAnswer> {
   const { source, evidenceDir, outDir } = of;
-  const audit = project(await readHistory(source));
-  const evidenceFolder = join(evidenceDir, incidentFolderName(audit.incident === '' ? 'unknown' : audit.incident));
-  const evidence = await verifyFolder(evidenceFolder, { expectHead: audit.heads });
-  const ok = audit.problems.length === 0 && evidence.ok;
+  const told = project(await readHistory(source));
+  const evidenceFolder = join(evidenceDir, incidentFolderName(told.incident === '' ? 'unknown' : told.incident));
+  const evidence = await verifyFolder(evidenceFolder, { expectHead: told.heads });
+  const wrong = evidence.ok ? [] : [`evidence does NOT verify: ${evidence.firstProblem?.where ?? ''}: ${evidence.firstProblem?.what ?? ''}`];
+  const audit = { ...told, problems: [...told.problems, ...wrong] };
+  const ok = audit.problems.length === 0;
   const named = source.kind === 'file' ? `history file ${source.path}` : `Temporal server, workflow ${source.id}`;
-  const base = safeFileName(`audit-${incidentFolderName(audit.incident === '' ? 'unknown' : audit.incident)}`);
+  const base = safeFileName(`audit-${incidentFolderName(told.incident === '' ? 'unknown' : told.incident)}`);
   const [markdownPath, jsonPath] = [join(outDir, `${base}.md`), join(outDir, `${base}.json`)];
   await mkdir(outDir, { recursive: true });
   await writeFile(markdownPath, renderAudit({ audit, source: named, evidence, evidenceFolder, ok }), { mode: 0o600 });
@@ -42,7 +44,7 @@ export async function runAudit(of: { source: AuditSource; evidenceDir: string; o
       `incident ${audit.incident}: ${result?.outcome ?? 'no outcome'}, ${audit.runs.length} runs`,
       `${mutations.length} changes on the node, ${mutations.filter(({ wrong }) => wrong !== null).length} without a valid approval`,
       `${decisions.length} decisions, ${messages.filter(({ refused }) => refused).length} messages refused`,
-      evidence.ok ? `evidence verifies: ${evidence.entries} entries` : `evidence does NOT verify: ${evidence.firstProblem?.where ?? ''}: ${evidence.firstProblem?.what ?? ''}`,
+      ...(evidence.ok ? [`evidence verifies: ${evidence.entries} entries`] : []),
       ...problems.map((problem) => `problem: ${problem}`),
       ...gaps.map((gap) => `not covered: ${gap}`),
     ],

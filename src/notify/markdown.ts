@@ -18,8 +18,9 @@ export function inlineCode(text: string, max = 200): string {
   if (shown.trim() === '') return '`(empty)`';
   const longest = Math.max(0, ...[...shown.matchAll(/`+/g)].map(([run]) => run.length));
   const fence = '`'.repeat(longest + 1);
-  // A space on both sides is taken away again by every renderer, and keeps a leading backtick out of the fence.
-  return `${fence} ${shown} ${fence}`;
+  // A space on both sides keeps backticks at the ends out of the fence; every renderer takes it away again.
+  const pad = /^[` ]|[` ]$/.test(shown) ? ' ' : '';
+  return `${fence}${pad}${shown}${pad}${fence}`;
 }
 
 /** A heading and its list; `none` when there is nothing to list. */

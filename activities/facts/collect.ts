@@ -14,6 +14,8 @@ import { spreadCoverage } from './spread.ts';
 /** Beyond this many triples the neighbours of the rest are not asked for, and coverage says so. */
 const maxTripleQueries = 1_500;
 const everything = { include_contradicted: true, include_expired: true, include_low_trust: true, limit: 500 } as const;
+/** The second one is written for instructions only, and is the one that the audit routes show. */
+const promotions = new Set(['quarantine_promote', 'instruction_promoted']);
 const notLive = new Set(['pending', 'rejected']);
 
 /** Everything the peer delivered and what stands around it, from our own node. Changes nothing. */
@@ -32,14 +34,19 @@ export async function collect(deps: Deps, peer: PeerRef | null): Promise<Collect
   const audit = await collectAudit(deps.node, { signal, onPage });
   const promoted = new Map<string, string[]>();
   for (const { event_type: type, fact_id: id, id: event } of audit.items) {
-    if (type === 'quarantine_promote' && id !== null) promoted.set(id, [...(promoted.get(id) ?? []), event]);
+    if (promotions.has(type) && id !== null) promoted.set(id, [...(promoted.get(id) ?? []), event]);
   }
   const { derived, retracted } = lineage(facts, everyFact, nodeIds);
   const whyAround = allSeen ? 'every fact the node counts was seen' : `asked for each entity, relation and scope of the peer's facts; ${around.skipped} not asked`;
   const coverage: Coverage[] = [
     { what: 'facts of the peer', seen: facts.length, complete: found.complete, why: found.why },
     { what: 'facts of others on the same entity, relation and scope', seen: others.length, complete: around.skipped === 0, why: whyAround },
-    { what: 'promotions from quarantine', seen: promoted.size, complete: audit.complete, why: audit.why },
+    {
+      what: "the peer's facts that were promoted from quarantine",
+      seen: facts.filter(({ quarantine }) => quarantine?.quarantine_status === 'promoted').length,
+      complete: found.complete,
+      why: `by the quarantine list, which keeps who and when; ${promoted.size} of them have an event in the audit: the node writes quarantine_promote without a tenant, so its own audit routes do not show it`,
+    },
     { what: 'facts derived from the peer\'s', seen: derived.length, complete: false, why: `${allSeen ? 'among all facts' : 'among the facts seen'}, those that say so; a fact need not say what it was derived from` },
     ...(await spreadCoverage(deps, peer, facts, everyFact)),
   ];

@@ -31,7 +31,9 @@ export async function askPeer(deps: Deps, peer: PeerRef | null): Promise<PeerSai
   }
   const belief = await believeEntity(deps, peer, reading);
   if (belief.why !== '') findings.push(belief.why);
-  const consistent = wellKnown !== undefined && manifest !== undefined && peer.nodeIds.includes(wellKnown.node_id) && fingerprint === manifestFingerprint && belief.uri !== '';
+  const isWhole = wellKnown !== undefined && manifest !== undefined && reading.errors.length === 0;
+  const isSame = isWhole && peer.nodeIds.includes(wellKnown.node_id) && fingerprint === manifestFingerprint;
+  const consistent = isSame && belief.uri !== '' && belief.why === '';
   return { reading, entityUri: belief.uri, findings, consistent };
 }
 

@@ -69,7 +69,8 @@ const contentRules: readonly Rule[] = [
       const events = promoted.get(id);
       if (events === undefined && quarantine?.quarantine_status !== 'promoted') return undefined;
       const by = quarantine?.quarantine_acted_by ?? 'somebody';
-      return { reason: `it was promoted from quarantine by ${short(by)}`, ...(events ? { evidence: events } : {}) };
+      const at = quarantine?.quarantine_acted_at ?? 'a time that is not known';
+      return { reason: `it was promoted from quarantine by ${short(by)} at ${at}`, ...(events ? { evidence: events } : {}) };
     },
   },
   {

@@ -38,7 +38,7 @@ export const stepsByPhase = {
   reregister: ['rebindPeer'],
   testPull: ['judgeBacklog', 'testPull'],
   watch: ['watch'],
-  restore: ['liftFences', 'restoreTrust', 'resumePromotion'],
+  restore: ['restoreTrust', 'resumePromotion', 'liftFences'],
   closed: ['seal'],
 } as const satisfies Record<Phase, readonly string[]>;
 export type Step = (typeof stepsByPhase)[Phase][number];

@@ -1,10 +1,11 @@
+import { WorkflowNotFoundError } from '@temporalio/common';
 import { TestWorkflowEnvironment } from '@temporalio/testing';
 import type { WorkflowHandle } from '@temporalio/client';
 import { bundleWorkflowCode, DefaultLogger, Runtime, Worker, type WorkflowBundleWithSourceMap } from '@temporalio/worker';
 import { fileURLToPath } from 'node:url';
 import { temporalTestServerBin } from '../../src/lab/tools.ts';
-import { decideUpdate, planQuery, statusQuery } from '../../src/contract/messages.ts';
-import type { DecisionAnswer, IncidentResult, PlanAnswer, Status } from '../../src/contract/schemas.ts';
+import { amendUpdate, decideUpdate, planQuery, statusQuery } from '../../src/contract/messages.ts';
+import type { AmendAnswer, DecisionAnswer, IncidentResult, PlanAnswer, Status } from '../../src/contract/schemas.ts';
 import type { PeerCompromise } from '../../workflows/index.ts';
 import { fakeActivities, type FakeWorld } from './fake-activities.ts';
 
@@ -59,7 +60,16 @@ export async function withIncident<T>(env: TestWorkflowEnvironment, world: FakeW
     workflowId: options.id ?? `incident-${started}`,
     args: ['input' in options ? options.input : { peer: 'http://127.0.0.1:8802' }],
   });
-  return worker.runUntil(() => test(incident));
+  return worker.runUntil(async () => {
+    try {
+      return await test(incident);
+    } finally {
+      // A task of an open workflow that no worker takes would stop the server's clock for the tests that follow.
+      await incident.terminate('the test is over').catch((error: unknown) => {
+        if (!(error instanceof WorkflowNotFoundError)) throw error;
+      });
+    }
+  });
 }
 
 export function status(incident: Incident): Promise<Status> {
@@ -90,8 +100,27 @@ export async function gateOpen(incident: Incident, gate: string, opening?: numbe
   return found;
 }
 
-export function decide(incident: Incident, decision: unknown): Promise<DecisionAnswer> {
+/**
+ * The time-skipping server loses its workflow task when an update comes while one is under way (the dev server
+ * and a real one do not): so under time skipping, updates wait until nothing is.
+ */
+export async function idle(incident: Incident): Promise<void> {
+  for (let quiet = 0; quiet < 2; ) {
+    const { raw } = await incident.describe();
+    const busy = (raw.pendingActivities?.length ?? 0) > 0 || raw.pendingWorkflowTask;
+    quiet = busy ? 0 : quiet + 1;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+export async function decide(incident: Incident, decision: unknown): Promise<DecisionAnswer> {
+  await idle(incident);
   return incident.executeUpdate(decideUpdate, { args: [decision] });
+}
+
+export async function amend(incident: Incident, amendment: unknown): Promise<AmendAnswer> {
+  await idle(incident);
+  return incident.executeUpdate(amendUpdate, { args: [amendment] });
 }
 
 /** Approves whatever opening of the gate is open now. */

@@ -1,10 +1,9 @@
 import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { gateDigest } from '../../src/contract/canonical.ts';
-import { amendUpdate } from '../../src/contract/messages.ts';
 import { defaultPolicy, type Policy } from '../../src/contract/policy.ts';
 import { fakeWorld } from '../helpers/fake-activities.ts';
-import { approve, closeAs, decide, gateOpen, plan, status, timeSkipping, until, withIncident } from '../helpers/workflow-env.ts';
+import { amend, approve, closeAs, decide, gateOpen, plan, status, timeSkipping, until, withIncident } from '../helpers/workflow-env.ts';
 
 let env: TestWorkflowEnvironment;
 beforeAll(async () => {
@@ -79,12 +78,14 @@ describe('gates fail closed', () => {
     const world = fakeWorld({ policy: quorum(2) });
     await withIncident(env, world, async (incident) => {
       const first = await gateOpen(incident, 'retract');
-      await decide(incident, { gate: 'retract', decision: 'approve', digest: first.digest, by: 'bob' });
+      await incident.signal('approve', { gate: 'retract', digest: first.digest, by: 'bob' });
+      await until(incident, ({ waitingFor }) => waitingFor.some((waiting) => waiting.kind === 'gate' && waiting.have === 1), 'one vote');
       await env.sleep('25h');
       const second = await gateOpen(incident, 'retract', 2);
       expect(second.have).toBe(0);
       expect(second.digest).not.toBe(first.digest);
-      expect(await decide(incident, { gate: 'retract', decision: 'approve', digest: first.digest, by: 'carol' })).toMatchObject({ refusedBecause: 'stale_digest' });
+      await incident.signal('approve', { gate: 'retract', digest: first.digest, by: 'carol' });
+      await until(incident, ({ refused }) => refused.last.at(-1)?.because === 'stale_digest', 'refused');
       await env.sleep('10d');
       const later = await gateOpen(incident, 'retract');
       expect(later.opening).toBeGreaterThanOrEqual(11);
@@ -144,7 +145,7 @@ describe('people may only narrow a plan', () => {
     const world = fakeWorld();
     await withIncident(env, world, async (incident) => {
       const { digest } = await gateOpen(incident, 'retract');
-      const answer = await incident.executeUpdate(amendUpdate, { args: [{ gate: 'retract', digest, keep: [{ factId: 'fact-a', justification: 'checked by phone' }], by: 'bob' }] });
+      const answer = await amend(incident, { gate: 'retract', digest, keep: [{ factId: 'fact-a', justification: 'checked by phone' }], by: 'bob' });
       expect(answer).toMatchObject({ accepted: true });
       const second = await gateOpen(incident, 'retract', 2);
       expect(second.digest).toBe(answer.digest);
@@ -158,12 +159,11 @@ describe('people may only narrow a plan', () => {
   test('anything but narrowing is refused and changes nothing', async () => {
     await withIncident(env, fakeWorld(), async (incident) => {
       const { digest } = await gateOpen(incident, 'retract');
-      const amend = (change: object) =>
-        incident.executeUpdate(amendUpdate, { args: [{ gate: 'retract', digest, keep: [{ factId: 'fact-z', justification: 'x' }], by: 'bob', ...change }] });
-      expect(await amend({})).toMatchObject({ accepted: false, refusedBecause: 'would_widen' });
-      expect(await amend({ keep: [] })).toMatchObject({ refusedBecause: 'malformed' });
-      expect(await amend({ gate: 'close' })).toMatchObject({ refusedBecause: 'malformed' });
-      expect(await amend({ digest: `sha256:${'1'.repeat(64)}` })).toMatchObject({ refusedBecause: 'stale_digest' });
+      const widen = (change: object) => amend(incident, { gate: 'retract', digest, keep: [{ factId: 'fact-z', justification: 'x' }], by: 'bob', ...change });
+      expect(await widen({})).toMatchObject({ accepted: false, refusedBecause: 'would_widen' });
+      expect(await widen({ keep: [] })).toMatchObject({ refusedBecause: 'malformed' });
+      expect(await widen({ gate: 'close' })).toMatchObject({ refusedBecause: 'malformed' });
+      expect(await widen({ digest: `sha256:${'1'.repeat(64)}` })).toMatchObject({ refusedBecause: 'stale_digest' });
       expect(await gateOpen(incident, 'retract')).toMatchObject({ opening: 1, digest });
     });
   });
@@ -195,7 +195,8 @@ describe('people may only narrow a plan', () => {
   test("the node's write quota makes it wait, says where it stands, and goes on by itself", async () => {
     const world = fakeWorld({ pause: { ms: 3_600_000, why: 'The node takes 1,000 writes an hour.' } });
     await withIncident(env, world, async (incident) => {
-      await approve(incident, 'retract');
+      const { digest } = await gateOpen(incident, 'retract');
+      await incident.signal('approve', { gate: 'retract', digest, by: 'bob' });
       const paced = await until(incident, ({ waitingFor }) => waitingFor.some((waiting) => waiting.kind === 'step' && waiting.why.includes('1 of 2 facts')), 'paced');
       expect(paced.state).toBe('running');
       await env.sleep('61m');

@@ -17,6 +17,10 @@ const Failure = z.looseObject({
   applicationFailureInfo: z.looseObject({ type: z.string().default('') }).optional(),
 });
 const id = z.string().default('');
+const UpdateRequest = z.looseObject({
+  meta: z.looseObject({ updateId: id, identity: id }).default({ updateId: '', identity: '' }),
+  input: z.looseObject({ name: id, args: Payloads }),
+});
 
 /** The parts of an event that an audit reads. Everything else of it is left alone. */
 export const HistoryEvent = z.looseObject({
@@ -37,13 +41,10 @@ export const HistoryEvent = z.looseObject({
     })
     .optional(),
   workflowExecutionSignaledEventAttributes: z.looseObject({ signalName: id, input: Payloads, identity: id }).optional(),
+  /** What a reset brings again: the accepted event after it names it by its id only. */
+  workflowExecutionUpdateAdmittedEventAttributes: z.looseObject({ request: UpdateRequest.optional() }).optional(),
   workflowExecutionUpdateAcceptedEventAttributes: z
-    .looseObject({
-      acceptedRequest: z.looseObject({
-        meta: z.looseObject({ updateId: id, identity: id }).default({ updateId: '', identity: '' }),
-        input: z.looseObject({ name: id, args: Payloads }),
-      }),
-    })
+    .looseObject({ protocolInstanceId: id, acceptedRequest: UpdateRequest.optional() })
     .optional(),
   workflowExecutionUpdateCompletedEventAttributes: z
     .looseObject({ acceptedEventId: id, outcome: z.looseObject({ success: Payloads, failure: Failure.optional() }).optional() })

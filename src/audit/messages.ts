@@ -45,13 +45,14 @@ export function readMessages(run: AuditRun, context: Context): Message[] {
   const messages: Message[] = [];
   const byEnd = new Map(activities.map((record) => [record.ended?.eventId ?? -1, record]));
   const accepted = new Map<string, Message>();
+  const admitted: Admitted = new Map();
   // What a reset copied is not walked again, but what it left open still is.
   let open: ReadonlyMap<Gate, number> = openBefore(context, Number(run.events[0]?.eventId ?? 1)) ?? carriedGates(run, context) ?? new Map();
   for (const event of run.events) {
     const ended = byEnd.get(Number(event.eventId));
     if (ended) digests.addResult(ended);
     open = openAfter(event) ?? open;
-    const message = messageOf(event);
+    const message = messageOf(event, admitted);
     if (message) {
       const told = judge(run.runId, event, message, context, open);
       messages.push(told);
@@ -95,10 +96,15 @@ interface Raw {
   readonly identity: string;
 }
 
-function messageOf(event: HistoryEvent): Raw | undefined {
+type Admitted = Map<string, NonNullable<NonNullable<HistoryEvent['workflowExecutionUpdateAdmittedEventAttributes']>['request']>>;
+
+function messageOf(event: HistoryEvent, admitted: Admitted): Raw | undefined {
   const signal = event.workflowExecutionSignaledEventAttributes;
   if (signal) return { via: 'signal', name: signal.signalName, args: signal.input, identity: signal.identity };
-  const update = event.workflowExecutionUpdateAcceptedEventAttributes?.acceptedRequest;
+  const again = event.workflowExecutionUpdateAdmittedEventAttributes?.request;
+  if (again) admitted.set(again.meta.updateId, again);
+  const accepted = event.workflowExecutionUpdateAcceptedEventAttributes;
+  const update = accepted && (accepted.acceptedRequest ?? admitted.get(accepted.protocolInstanceId));
   return update && { via: 'update', name: update.input.name, args: update.input.args, identity: update.meta.identity };
 }
 

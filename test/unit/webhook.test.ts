@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
+import { z } from 'zod';
 import { sha256Id } from '../../src/contract/canonical.ts';
 import { postWebhook, WebhookError } from '../../src/notify/webhook.ts';
 
@@ -20,7 +20,7 @@ async function serve(answer: (request: IncomingMessage, response: ServerResponse
   });
   server = started;
   await new Promise<void>((resolve) => started.listen(0, '127.0.0.1', resolve));
-  const { port } = started.address() as AddressInfo;
+  const { port } = z.object({ port: z.number() }).parse(started.address());
   return `http://127.0.0.1:${port}/hooks/${secret}?k=${secret}`;
 }
 

@@ -4,18 +4,11 @@ import { z } from 'zod';
 import { readActivities, stepOf, type ActivityRecord } from './activities.ts';
 import { checkMutations, checkOutcome, type Mutation } from './checks.ts';
 import { Digests } from './digests.ts';
-import { onlyValue, type HistoryEvent } from './history.ts';
+import { onlyValue } from './history.ts';
 import { readMessages, type Message } from './messages.ts';
 import type { AuditHistory, AuditRun } from './read.ts';
+import { tell, tellActivity, tellMessage, workerChanges, type TimelineRow } from './timeline.ts';
 import { VoteLedger, type Decided, type Decision } from './votes.ts';
-
-export interface TimelineRow {
-  readonly at: string;
-  readonly runId: string;
-  readonly eventId: number;
-  readonly who: string;
-  readonly what: string;
-}
 
 export interface RunSummary {
   readonly runId: string;
@@ -47,6 +40,8 @@ export interface Audit {
   readonly workers: readonly TimelineRow[];
   /** Not covered by this audit, in words. */
   readonly gaps: readonly string[];
+  /** Where something was read from, if not from the source. */
+  readonly notes: readonly string[];
   /** What makes the audit fail. */
   readonly problems: readonly string[];
 }
@@ -56,7 +51,7 @@ const Sealing = z.looseObject({ status: Status });
 const Carried = z.looseObject({ policy: Policy });
 
 /** Reads the whole incident from its runs, oldest first. */
-export function project({ runs, gaps }: AuditHistory): Audit {
+export function project({ runs, gaps, notes = [] }: AuditHistory): Audit {
   const digests = new Digests();
   const ledger = new VoteLedger();
   const timeline: TimelineRow[] = [];
@@ -107,6 +102,7 @@ export function project({ runs, gaps }: AuditHistory): Audit {
     heads: headsOf(activities, result),
     workers: runs.flatMap(workerChanges),
     gaps: [...gaps, ...ends, ...resets],
+    notes,
     problems: [
       ...mutations.flatMap(({ wrong }) => (wrong === null ? [] : [wrong])),
       ...checkOutcome(result?.outcome ?? null, status ?? null, ledger.decided, summaries),
@@ -150,44 +146,6 @@ function summarise({ runId, events }: AuditRun): RunSummary {
     continuedFrom: events[0]?.workflowExecutionStartedEventAttributes?.continuedExecutionRunId ?? '',
     ended,
   };
-}
-
-function tell(event: HistoryEvent, runId: string): TimelineRow[] {
-  const row = (who: string, what: string): TimelineRow[] => [{ at: event.eventTime, runId, eventId: Number(event.eventId), who, what }];
-  const started = event.workflowExecutionStartedEventAttributes;
-  if (started) return row(started.identity, started.continuedExecutionRunId === '' ? 'the incident was started' : 'a new run took over');
-  const cancel = event.workflowExecutionCancelRequestedEventAttributes;
-  if (cancel) return row(cancel.identity, 'asked to cancel the workflow: recorded, and refused by design');
-  const failed = event.workflowTaskFailedEventAttributes;
-  if (failed) return row(failed.identity, failed.newRunId === '' ? `the program failed on a task and tried it again: ${failed.failure?.message ?? failed.cause}` : `somebody reset the workflow: this run is a copy of ${failed.baseRunId} up to here`);
-  const terminated = event.workflowExecutionTerminatedEventAttributes;
-  if (terminated) return row(terminated.identity, `somebody terminated the run: ${terminated.reason || 'no reason given'}`);
-  if (event.workflowExecutionCompletedEventAttributes) return row('', 'the incident ended');
-  if (event.workflowExecutionContinuedAsNewEventAttributes) return row('', 'the run handed over to a new one');
-  const fail = event.workflowExecutionFailedEventAttributes;
-  return fail ? row('', `the incident failed: ${fail.failure?.message ?? ''}`) : [];
-}
-
-function tellActivity(record: ActivityRecord): TimelineRow {
-  const { name, phase, runId, attempts, worker, ended, failure } = record;
-  const { outcome, way, detail } = stepOf(record);
-  const how = outcome ? `${outcome}${way && way !== 'none' ? ` by ${way}` : ''}${detail ? `: ${detail}` : ''}` : (ended?.how ?? 'not finished');
-  const tries = attempts > 1 ? ` after ${attempts} attempts` : '';
-  return { at: ended?.at ?? record.at, runId, eventId: ended?.eventId ?? record.eventId, who: worker, what: `${phase === '' ? '' : `${phase}: `}${name} ${how}${tries}${failure ? `: ${failure.type} ${failure.message}` : ''}` };
-}
-
-function tellMessage({ at, runId, eventId, who, what }: Message): TimelineRow {
-  return { at, runId, eventId, who, what };
-}
-
-function workerChanges({ runId, events }: AuditRun): TimelineRow[] {
-  let last = '';
-  return events.flatMap(({ workflowTaskCompletedEventAttributes: task, eventTime: at, eventId }) => {
-    if (!task || task.identity === last) return [];
-    const what = last === '' ? 'first worker of the run' : `another worker than before (${last})`;
-    last = task.identity;
-    return [{ at, runId, eventId: Number(eventId), who: task.identity, what }];
-  });
 }
 
 function headsOf(activities: readonly ActivityRecord[], result: IncidentResult | undefined): string[] {

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import type { Client } from '@temporalio/client';
 import { WorkflowNotFoundError } from '@temporalio/common';
 import { eventJson } from './event-json.ts';
+import { sealedHistory } from './sealed-history.ts';
 import { HistoryError, parseEvent, parseHistory, type HistoryEvent } from './history.ts';
 
 /** Where the history of an incident comes from. */
@@ -21,16 +22,32 @@ export interface AuditHistory {
   readonly runs: readonly AuditRun[];
   /** What is missing, in words. */
   readonly gaps: readonly string[];
+  /** Where something was read from, if not from the source. */
+  readonly notes?: readonly string[];
 }
 
 const maxRuns = 1_000;
 const maxFileBytes = 512 * 1024 * 1024;
 
-/** Reads every run that can be found. Needs the Temporal server or the file, no worker. Throws HistoryError. */
-export async function readHistory(source: AuditSource): Promise<AuditHistory> {
+/**
+ * Reads every run that can be found. Needs the Temporal server or the file, no worker. Throws HistoryError.
+ * @param evidenceFolder - where histories lie sealed that the source holds no more
+ */
+export async function readHistory(source: AuditSource, evidenceFolder?: (incident: string) => string): Promise<AuditHistory> {
   const found = source.kind === 'file' ? await fromFile(source.path) : await fromServer(source.client, source.id);
-  const runs = found.runs.toSorted((a, b) => timeOf(a) - timeOf(b));
-  return { runs, gaps: [...found.gaps, ...runs.flatMap(missingEvents)] };
+  const all = [...found.runs];
+  const notes: string[] = [];
+  for (let missing = absentRuns(all); evidenceFolder && missing.length > 0; missing = absentRuns(all).filter((run) => !missing.includes(run))) {
+    for (const runId of missing) {
+      const text = await sealedHistory(evidenceFolder(all[0]?.workflowId ?? ''), runId);
+      if (text === undefined) continue;
+      all.push({ ...runOf(parseHistory(text, `sealed history of run ${runId}`), runId), runId });
+      notes.push(`run ${runId}: read from the evidence, where it was sealed after the run had ended`);
+    }
+  }
+  const runs = all.toSorted((a, b) => timeOf(a) - timeOf(b));
+  const absent = absentRuns(runs).map((run) => `run ${run}: neither the source nor the evidence holds its history (retention, or deleted); its events are not covered`);
+  return { runs, gaps: [...found.gaps, ...absent, ...runs.flatMap(missingEvents)], notes };
 }
 
 async function fromFile(path: string): Promise<AuditHistory> {
@@ -43,7 +60,7 @@ async function fromFile(path: string): Promise<AuditHistory> {
   }
   if (bytes.length > maxFileBytes) throw new HistoryError(`${path}: expected at most ${maxFileBytes} bytes, got ${bytes.length}`);
   const run = runOf(parseHistory(bytes.toString('utf8'), path), path);
-  return { runs: [run], gaps: earlierMissing([run]) };
+  return { runs: [run], gaps: [] };
 }
 
 /** Runs are found by the list of runs of this id, and by what each run says of the one before and the one it was reset from. */
@@ -65,8 +82,8 @@ async function fromServer(client: Client, id: string): Promise<AuditHistory> {
       runs.set(runId, { workflowId: id, runId, events: parsed });
       waiting.push(...namedRuns(parsed));
     } catch (error) {
+      // Gone from the server: a run that another one names is looked for in the evidence.
       if (!(error instanceof WorkflowNotFoundError)) throw error;
-      gaps.push(`run ${runId}: the server has no history of it any more (retention, or deleted); its events are not covered unless the evidence holds its export`);
     }
   }
   return { runs: [...runs.values()], gaps };
@@ -106,11 +123,10 @@ function runOf(events: readonly HistoryEvent[], name: string): AuditRun {
   return { workflowId: started.workflowId ?? '', runId, events };
 }
 
-/** Names the runs that those at hand came from and that are not among them. */
-export function earlierMissing(runs: readonly AuditRun[]): string[] {
+/** Runs that those at hand came from, and that are not among them. */
+function absentRuns(runs: readonly AuditRun[]): string[] {
   const known = new Set(runs.map(({ runId }) => runId));
-  const named = new Set(runs.flatMap(({ events }) => namedRuns(events)));
-  return [...named].filter((run) => !known.has(run)).map((run) => `run ${run}: this source holds no history of it; its events are not covered`);
+  return [...new Set(runs.flatMap(({ events }) => namedRuns(events)))].filter((run) => !known.has(run));
 }
 
 function missingEvents({ runId, events }: AuditRun): string[] {

@@ -34,6 +34,7 @@ export function renderAudit({ audit, source, evidence, evidenceFolder, ok }: Ren
       `Started by ${q(audit.startedBy || 'nobody named')}${start?.reportedBy ? `, reported by ${q(start.reportedBy)}` : ''}${start?.reason ? `: ${q(start.reason, 1_000)}` : ''}`,
       `Alerts at the start: ${start?.alerts?.length ?? 0}`,
       `Source: ${q(source)}`,
+      ...audit.notes.map((note) => q(note)),
     ], ''),
     ...section('Not covered by this audit', firstOf(audit.gaps, maxRows, (gap) => q(gap, 600)), 'Nothing is known to be missing.'),
     ...section('Runs', audit.runs.map((run) => `${q(run.runId)}: ${run.events} events; ${q(run.ended)}${run.continuedFrom === '' ? '' : `; continues ${short(run.continuedFrom)}`}${run.resetFrom === '' ? '' : `; reset copy of ${short(run.resetFrom)} up to event ${run.copiedUpTo}`}`), ''),

@@ -21,8 +21,9 @@ export interface AuditAnswer {
  */
 export async function runAudit(of: { source: AuditSource; evidenceDir: string; outDir: string }): Promise<AuditAnswer> {
   const { source, evidenceDir, outDir } = of;
-  const told = project(await readHistory(source));
-  const evidenceFolder = join(evidenceDir, incidentFolderName(told.incident === '' ? 'unknown' : told.incident));
+  const folderOf = (incident: string) => join(evidenceDir, incidentFolderName(incident === '' ? 'unknown' : incident));
+  const told = project(await readHistory(source, folderOf));
+  const evidenceFolder = folderOf(told.incident);
   const evidence = await verifyFolder(evidenceFolder, { expectHead: told.heads });
   const wrong = evidence.ok ? [] : [`evidence does NOT verify: ${evidence.firstProblem?.where ?? ''}: ${evidence.firstProblem?.what ?? ''}`];
   const audit = { ...told, problems: [...told.problems, ...wrong] };

@@ -5,6 +5,10 @@ import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { closeActivities } from '../../activities/close.ts';
+import type { Deps } from '../../activities/deps.ts';
+import { incidentFolderName } from '../../src/evidence/names.ts';
+import { Stigmem } from '../../src/stigmem/client.ts';
 import { parseHistory } from '../../src/audit/history.ts';
 import { project, type Audit } from '../../src/audit/project.ts';
 import { readHistory } from '../../src/audit/read.ts';
@@ -163,7 +167,20 @@ describe('audit of an incident that was reset', () => {
     const latest = join(dir, 'latest.json');
     writeFileSync(latest, show((await client.workflow.getHandle(id).describe()).runId));
     const { gaps } = await readHistory({ kind: 'file', path: latest });
-    expect(gaps).toEqual([expect.stringContaining(`run ${firstRun}: this source holds no history of it`)]);
+    expect(gaps).toEqual([expect.stringContaining(`run ${firstRun}: neither the source nor the evidence holds its history`)]);
+  });
+
+  it('reads a run that the source lacks from the evidence, sealed there by exportHistory', async () => {
+    const evidenceDir = join(dir, 'evidence');
+    const deps: Deps = { temporal: client, node: new Stigmem({ url: 'http://127.0.0.1:1', adminKey: 'k' }), nodeUrl: '', evidenceDir, policyFile: undefined, contactsFile: undefined, webhookUrl: undefined, peerAllow: [], concurrency: 1, writesPerHour: 1, writeHeadroom: 0 };
+    const sealed = await closeActivities(deps).exportHistory({ incident: id, runId: firstRun });
+    expect(await closeActivities(deps).exportHistory({ incident: id, runId: firstRun })).toEqual(sealed);
+    const latest = join(dir, 'latest.json');
+    const history = await readHistory({ kind: 'file', path: latest }, (incident) => join(evidenceDir, incidentFolderName(incident)));
+    expect(history).toMatchObject({ gaps: [], notes: [expect.stringContaining('read from the evidence')] });
+    const audit = project(history);
+    expect(audit.runs.map(({ runId }) => runId)[0]).toBe(firstRun);
+    expect(audit.problems).toEqual([]);
   });
 });
 

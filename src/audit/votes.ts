@@ -71,7 +71,7 @@ export class VoteLedger {
 
   /** Continue-as-new carries counted votes into the next run, under its new digest; a reset does not. */
   carry(fromRun: string, toRun: string): void {
-    for (const [key, votes] of [...this.#votes]) {
+    for (const [key, votes] of Array.from(this.#votes)) {
       const [gate = '', runId = '', opening = ''] = key.split(' ');
       const isDecided = this.decided.some((other) => other.gate === gate && other.runId === fromRun && String(other.opening) === opening);
       if (runId === fromRun && !isDecided) this.#votes.set(`${gate} ${toRun} ${opening}`, [...votes]);

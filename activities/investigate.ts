@@ -28,8 +28,8 @@ export function investigateActivities(deps: Deps) {
     const { policy, firstBad } = input;
     return judgeFacts({ collection, evidenceId, policy, firstBad, peer: namesOf(input.peer), ourEntityUri: ours.entity_uri ?? '', ways });
   };
-  const collectAnew = async (ref: IncidentRef, peer: PeerRef | null) => {
-    const collection = await collect(deps, peer);
+  const collectAnew = async (ref: IncidentRef, peer: PeerRef | null, before?: Collection) => {
+    const collection = await collect(deps, peer, before);
     return { collection, sealed: await sealCollection(deps, { ...ref, phase: 'investigate' }, collection) };
   };
 
@@ -113,7 +113,9 @@ export function investigateActivities(deps: Deps) {
     /** Right before acting: collects and judges again, and lets only what is unchanged since the approval go ahead. */
     async remakePlan({ ref, peer, policy, firstBad, approved }: Judging & { approved: PlanRef }): Promise<Remade> {
       const before = await readPlan(deps, ref, approved);
-      const { collection, sealed: collected } = await collectAnew(ref, peer);
+      const known = await findCollection(deps, ref);
+      const earlier = known === undefined ? undefined : await readCollection(await evidenceOf(deps, ref), known);
+      const { collection, sealed: collected } = await collectAnew(ref, peer, earlier);
       const { judged } = await judge({ ref, peer, policy, firstBad }, collection, collected.id);
       const { go, next, changed, added, missing } = comparePlans(before, judged);
       const name = approved.planHash.slice(0, 19);

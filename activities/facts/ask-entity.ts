@@ -1,7 +1,6 @@
 import { z } from 'zod';
-import type { Deps } from '../deps.ts';
-import { cancelSignal } from '../deps.ts';
 import { StigmemHttpError } from '../../src/stigmem/errors.ts';
+import { cancelSignal, type Deps } from '../deps.ts';
 import type { Scope } from '../../src/stigmem/wire.ts';
 
 /** One entity in one scope, with the facts on it that were undone. */
@@ -11,7 +10,7 @@ export interface Touched {
   readonly facts: readonly { readonly id: string; readonly relation: string; readonly value: string; readonly cid: string | null }[];
 }
 
-export const surfaces = ['facts', 'factsAll', 'card', 'recallPoison', 'recallBenign'] as const;
+export const surfaces = ['facts', 'card', 'recallPoison', 'recallBenign'] as const;
 export type Surface = (typeof surfaces)[number];
 
 /** What an ordinary agent got: per surface the ids that still answer, and the questions the node did not answer. */
@@ -26,12 +25,23 @@ export type EntityAnswer = z.infer<typeof EntityAnswer>;
 /** Values shorter than this are found in any text. */
 const tellingChars = 3;
 const maxQueryChars = 500;
-const maxPoisonQueries = 5;
+const maxPoisonQueries = 20;
+
+/**
+ * What recall was already seen to answer with, in one scope. An answer holds up to 500 facts, so on a node where
+ * retracting does not help a few questions tell about all of them; on one where it does, each is asked for.
+ */
+export interface Recalled {
+  /** Every undone fact of the scope. */
+  readonly facts: Touched['facts'][number][];
+  readonly recallPoison: Set<string>;
+  readonly recallBenign: Set<string>;
+}
 
 /** Asks one entity as an ordinary agent would: facts, card, and recall by the poison's words and by benign ones. */
-export async function askEntity(deps: Deps, touched: Touched): Promise<EntityAnswer> {
+export async function askEntity(deps: Deps, touched: Touched, recalled: Recalled): Promise<EntityAnswer> {
   const { entity, scope, facts } = touched;
-  const still: EntityAnswer['still'] = { facts: [], factsAll: [], card: [], recallPoison: [], recallBenign: [] };
+  const still: EntityAnswer['still'] = { facts: [], card: [], recallPoison: [], recallBenign: [] };
   const unanswered: string[] = [];
   const ids = new Set(facts.map(({ id }) => id));
   // One fact can make the node fail on whatever would show it: that is an answer to be told, not an outage.
@@ -43,26 +53,35 @@ export async function askEntity(deps: Deps, touched: Touched): Promise<EntityAns
       if (error.status !== 404) unanswered.push(`${name}: ${error.message.slice(0, 200)}`);
     }
   };
-  const listed = async (flags: object): Promise<string[]> => {
-    const page = await deps.node.agentFactsPage({ entity, scope, limit: 500, ...flags }, cancelSignal());
+  await ask('facts', async () => {
+    const page = await deps.node.agentFactsPage({ entity, scope, limit: 500 }, cancelSignal());
     return page.facts.filter((fact) => ids.has(fact.id) && fact.confidence > 0).map(({ id }) => id);
-  };
-  await ask('facts', () => listed({}));
-  await ask('factsAll', () => listed({ include_contradicted: true, include_expired: true, include_low_trust: true }));
+  });
   await ask('card', async () => {
     const { summary, fact_hashes: hashes } = await deps.node.card(entity, scope, cancelSignal());
     return facts.filter(({ id, value, cid }) => hashes.includes(id) || (cid !== null && hashes.includes(cid)) || tells(summary, value)).map(({ id }) => id);
   });
-  const recall = async (query: string): Promise<string[]> => {
-    const asked = { query: query.slice(0, maxQueryChars), scope, min_confidence: 0, token_budget: 200_000, limit: 500 };
-    const answer = await deps.node.recall(asked, cancelSignal());
-    const cards = answer.facts.filter((item) => item.from_card).map((item) => text(item.fact.value.v));
-    const direct = new Set(answer.facts.map((item) => item.fact.id));
-    return facts.filter(({ id, value }) => direct.has(id) || cards.some((card) => tells(card, value))).map(({ id }) => id);
-  };
-  const poison = [...new Set(facts.map(({ value }) => value))].filter((value) => value.trim() !== '').slice(0, maxPoisonQueries);
-  for (const value of poison) await ask('recallPoison', () => recall(value));
-  await ask('recallBenign', () => recall(benignWords(entity, facts[0]?.relation ?? '')));
+  const recall = async (name: 'recallPoison' | 'recallBenign', query: string): Promise<void> =>
+    ask(name, async () => {
+      const asked = { query: query.slice(0, maxQueryChars), scope, min_confidence: 0, token_budget: 200_000, limit: 500 };
+      const answer = await deps.node.recall(asked, cancelSignal());
+      const cards = answer.facts.filter((item) => item.from_card).map((item) => text(item.fact.value.v));
+      const direct = new Set(answer.facts.map((item) => item.fact.id));
+      for (const { id, value } of recalled.facts) if (direct.has(id) || cards.some((card) => tells(card, value))) recalled[name].add(id);
+      return [];
+    });
+  let queries = 0;
+  for (const { id, value } of facts) {
+    if (recalled.recallPoison.has(id) || value.trim() === '') continue;
+    if (queries === maxPoisonQueries) {
+      unanswered.push(`recallPoison: more than ${maxPoisonQueries} undone facts on this entity that recall does not show; the rest was not asked for`);
+      break;
+    }
+    queries += 1;
+    await recall('recallPoison', value);
+  }
+  if (!facts.every(({ id }) => recalled.recallBenign.has(id))) await recall('recallBenign', benignWords(entity, facts[0]?.relation ?? ''));
+  for (const name of ['recallPoison', 'recallBenign'] as const) still[name] = facts.filter(({ id }) => recalled[name].has(id)).map(({ id }) => id);
   return { entity, scope, still, unanswered };
 }
 

@@ -1,9 +1,8 @@
 import { tripleKey, type OtherFact } from '../../src/policy/facts.ts';
-import { StigmemHttpError } from '../../src/stigmem/errors.ts';
 import type { Scope } from '../../src/stigmem/wire.ts';
 import { cancelSignal, type Deps } from '../deps.ts';
 import { beat } from '../heartbeat.ts';
-import { scopeOf } from './shape.ts';
+import { answered, scopeOf } from './shape.ts';
 
 /** Which of the undone facts the summary of a scope still lists with confidence. One question a scope. */
 export async function askSynthesis(deps: Deps, scopes: ReadonlySet<Scope>, ids: ReadonlySet<string>): Promise<{ still: string[]; unanswered: string[] }> {
@@ -20,7 +19,7 @@ export async function askSynthesis(deps: Deps, scopes: ReadonlySet<Scope>, ids: 
 
 /** Are the facts of others on the peer's triples visible to an ordinary agent? One question a triple. */
 export async function askOurs(deps: Deps, others: readonly OtherFact[]): Promise<{ visible: string[]; hidden: string[]; newlyHidden: string[]; unanswered: string[] }> {
-  const result = { visible: [] as string[], hidden: [] as string[], newlyHidden: [] as string[], unanswered: [] as string[] };
+  const result: Record<'visible' | 'hidden' | 'newlyHidden' | 'unanswered', string[]> = { visible: [], hidden: [], newlyHidden: [], unanswered: [] };
   const shown = new Map<string, ReadonlySet<string> | null>();
   for (const { id, entity, relation, scope: name, hidden } of others) {
     const key = tripleKey(entity, relation, name);
@@ -38,14 +37,4 @@ export async function askOurs(deps: Deps, others: readonly OtherFact[]): Promise
     else result.hidden.push(id);
   }
   return result;
-}
-
-/** The answer, or why there is none: one fact can make the node fail on whatever would show it. */
-async function answered<T>(question: () => Promise<T>): Promise<T | string> {
-  try {
-    return await question();
-  } catch (error) {
-    if (error instanceof StigmemHttpError && error.status === 500) return error.message.slice(0, 200);
-    throw error;
-  }
 }

@@ -8,7 +8,7 @@ import { SCOPES, type Fact } from '../../src/stigmem/wire.ts';
 import { cancelSignal, type Deps } from '../deps.ts';
 import { beat } from '../heartbeat.ts';
 import { fencedAt } from './fence-time.ts';
-import { isLocal, scopeOf } from './shape.ts';
+import { answered, isLocal, scopeOf } from './shape.ts';
 import { spreadCoverage } from './spread.ts';
 
 /** Beyond this many triples the neighbours of the rest are not asked for, and coverage says so. */
@@ -18,19 +18,24 @@ const everything = { include_contradicted: true, include_expired: true, include_
 const promotions = new Set(['quarantine_promote', 'instruction_promoted']);
 const notLive = new Set(['pending', 'rejected']);
 
-/** Everything the peer delivered and what stands around it, from our own node. Changes nothing. */
-export async function collect(deps: Deps, peer: PeerRef | null): Promise<Collection> {
+/**
+ * Everything the peer delivered and what stands around it, from our own node. Changes nothing.
+ * @param before - an earlier collection: when a fact arrived does not change, so that is not asked for again
+ */
+export async function collect(deps: Deps, peer: PeerRef | null, before?: Collection): Promise<Collection> {
   const signal = cancelSignal();
   const onPage = ({ asked, seen }: { asked: number; seen: number }) => beat({ asked, seen });
   const nodeIds = new Set(peer?.nodeIds ?? []);
   const cache = new Map<string, Fact>();
-  const found = await collectPeerFacts(deps.node, { nodeIds: [...nodeIds], signal, onPage, cache });
-  const facts = found.items.map(seen);
+  const arrived = new Map(before?.facts.map(({ id, arrivedAt }) => [id, arrivedAt]));
+  const arrivalsOf = ({ id }: { readonly id: string }) => (arrived.get(id) ?? null) === null;
+  const found = await collectPeerFacts(deps.node, { nodeIds: [...nodeIds], signal, onPage, cache, arrivalsOf });
+  const facts = found.items.map((item) => seen(item, arrived.get(item.id) ?? null));
   // The node counts its facts: when the pages showed all of them, what stands around a fact is known without asking.
   const allSeen = found.scopes.every((scope) => scope.counted === scope.seen);
-  const around = allSeen ? { skipped: 0 } : await readAround(deps, facts, cache);
+  const around: Around = allSeen ? { skipped: 0, blind: [] } : await readAround(deps, facts, cache);
   const everyFact = [...cache.values()];
-  const others = await withVisibility(deps, othersOf(facts, everyFact, nodeIds));
+  const others = [...(await withVisibility(deps, othersOf(facts, everyFact, nodeIds))), ...around.blind];
   const audit = await collectAudit(deps.node, { signal, onPage });
   const promoted = new Map<string, string[]>();
   for (const { event_type: type, fact_id: id, id: event } of audit.items) {
@@ -65,9 +70,9 @@ export async function collect(deps: Deps, peer: PeerRef | null): Promise<Collect
 }
 
 /** Our node stamps a fact's HLC as it comes in (federation_ingest.py, ingest_fact): near enough where the note of receipt can't be read. */
-function seen(item: PeerFact): SeenFact {
+function seen(item: PeerFact, arrivedBefore: string | null): SeenFact {
   const { id, entity, relation, source, receivedFrom, originNodeId, fact, quarantine, arrivedAt } = item;
-  return { id, entity, relation, source, receivedFrom, originNodeId, fact, quarantine, arrivedAt: arrivedAt ?? stampedAt(fact) };
+  return { id, entity, relation, source, receivedFrom, originNodeId, fact, quarantine, arrivedAt: arrivedAt ?? arrivedBefore ?? stampedAt(fact) };
 }
 
 function stampedAt(fact: Fact | null): string | null {
@@ -75,16 +80,31 @@ function stampedAt(fact: Fact | null): string | null {
   return Number.isNaN(wall) ? null : new Date(wall).toISOString();
 }
 
-async function readAround(deps: Deps, facts: readonly SeenFact[], cache: Map<string, Fact>): Promise<{ skipped: number }> {
+interface Around {
+  /** Triples that were not asked for. */
+  readonly skipped: number;
+  /** Stands for whatever the node would not show: a triple that can't be seen is one that must not be retracted on. */
+  readonly blind: readonly OtherFact[];
+}
+
+async function readAround(deps: Deps, facts: readonly SeenFact[], cache: Map<string, Fact>): Promise<Around> {
   const triples = new Map(facts.map((fact) => [tripleKey(fact.entity, fact.relation, fact.fact?.scope ?? ''), fact]));
   const asked = [...triples.values()].slice(0, maxTripleQueries);
-  for (const { entity, relation, fact } of asked) {
+  const unasked = [...triples.values()].slice(maxTripleQueries);
+  const blind = unasked.map((fact) => unseen(fact, 'not asked for'));
+  for (const seenFact of asked) {
+    const { entity, relation, fact } = seenFact;
     const scope = fact === null ? undefined : scopeOf(fact.scope);
-    const page = await deps.node.factsPage({ entity, relation, ...everything, ...(scope ? { scope } : {}) }, cancelSignal());
-    for (const one of page.facts) cache.set(one.id, one);
+    const page = await answered(() => deps.node.factsPage({ entity, relation, ...everything, ...(scope ? { scope } : {}) }, cancelSignal()));
+    if (typeof page === 'string') blind.push(unseen(seenFact, page));
+    else for (const one of page.facts) cache.set(one.id, one);
     beat();
   }
-  return { skipped: triples.size - asked.length };
+  return { skipped: unasked.length, blind };
+}
+
+function unseen({ entity, relation, fact }: SeenFact, why: string): OtherFact {
+  return { id: `unknown: ${why}`, entity, relation, scope: fact?.scope ?? '', source: '', receivedFrom: null, hidden: null };
 }
 
 function othersOf(facts: readonly SeenFact[], everyFact: readonly Fact[], nodeIds: ReadonlySet<string>): Fact[] {
@@ -108,8 +128,9 @@ async function withVisibility(deps: Deps, others: readonly Fact[]): Promise<Othe
     const key = tripleKey(entity, relation, scope);
     const known = scopeOf(scope);
     if (!shown.has(key) && known !== undefined) {
-      const page = await deps.node.factsPage({ entity, relation, scope: known, limit: 500 }, cancelSignal());
-      shown.set(key, new Set(page.facts.map((fact) => fact.id)));
+      const page = await answered(() => deps.node.factsPage({ entity, relation, scope: known, limit: 500 }, cancelSignal()));
+      // What the node shows to nobody is hidden.
+      shown.set(key, new Set(typeof page === 'string' ? [] : page.facts.map((fact) => fact.id)));
       beat();
     }
     const visible = shown.get(key);

@@ -7,7 +7,7 @@ import { tripleKey, type Collection } from '../../src/policy/facts.ts';
 import { collectQuarantine } from '../../src/stigmem/paging.ts';
 import { cancelSignal, effectKey, evidenceOf, headOf, seal, type Deps } from '../deps.ts';
 import { beat } from '../heartbeat.ts';
-import { askEntity, EntityAnswer, text, type Surface, type Touched } from './ask-entity.ts';
+import { askEntity, EntityAnswer, text, type Recalled, type Surface, type Touched } from './ask-entity.ts';
 import { findCollection, parsed, readCollection } from './collection.ts';
 import { scopeOf } from './shape.ts';
 import { askOurs, askSynthesis } from './ask-node.ts';
@@ -16,8 +16,7 @@ import { readUndone, type UndoLine } from './undo-log.ts';
 const chunkEntities = 20;
 const Cursor = z.object({ of: z.string(), done: z.int() });
 
-/** With every flag set the rows are shown by design: that is recorded, and no residual risk. */
-const surfaceWords: Readonly<Record<Exclude<Surface, 'factsAll'>, string>> = {
+const surfaceWords: Readonly<Record<Surface, string>> = {
   facts: 'the default GET /v1/facts',
   card: 'GET /v1/cards',
   recallPoison: "POST /v1/recall by the poison's words",
@@ -94,11 +93,18 @@ async function askEntities(deps: Deps, ref: IncidentRef, touched: readonly Touch
   const of = sha256Id(canonicalJson(touched.map(({ entity, scope, facts }) => [entity, scope, facts.map(({ id }) => id)]))).slice(7, 19);
   const before = Cursor.safeParse(activityInfo().heartbeatDetails).data;
   const prefix = `asked again ${of} ${activityInfo().activityId}`;
+  const recalled = new Map<string, Recalled>();
+  for (const { scope, facts } of touched) {
+    const known: Recalled = recalled.get(scope) ?? { facts: [], recallPoison: new Set(), recallBenign: new Set() };
+    known.facts.push(...facts);
+    recalled.set(scope, known);
+  }
   for (let done = before?.of === of ? before.done : 0; done < touched.length; ) {
     const answers: EntityAnswer[] = [];
     for (const one of touched.slice(done, done + chunkEntities)) {
       cancelSignal().throwIfAborted();
-      answers.push(await askEntity(deps, one));
+      const inScope = recalled.get(one.scope) ?? { facts: [...one.facts], recallPoison: new Set(), recallBenign: new Set() };
+      answers.push(await askEntity(deps, one, inScope));
       beat();
     }
     await seal(deps, ref, `${prefix} from ${done}`, 'asked', answers);

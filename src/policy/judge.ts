@@ -59,8 +59,7 @@ function judgeOne(seen: SeenFact, context: RuleContext, { collection, evidenceId
   const words = found.map(({ finding }) => finding.reason).join('; ');
   if (!isUndone(found)) {
     const only = found.length === 0 ? 'no rule finds anything' : `${words}; that alone is not enough`;
-    const arrived = seen.arrivedAt === null ? 'when it arrived is not known' : `it arrived ${seen.arrivedAt}`;
-    const reason = `benign: ${arrived}, before the peer is known to have turned; ${only}`.slice(0, maxReason);
+    const reason = `benign: ${arrivalWords(seen, context)}; ${only}`.slice(0, maxReason);
     const rule = found.length === 0 ? 'benign' : names(found);
     return { ...base, action: 'keep', way: 'none', rule, reason, ours: oursWords(others, 'stays as it is') };
   }
@@ -68,6 +67,11 @@ function judgeOne(seen: SeenFact, context: RuleContext, { collection, evidenceId
   // The way comes last and is never cut: it holds the operation to do by hand.
   const reason = `${words.slice(0, maxReason - why.length)}. ${action}: ${why}`;
   return { ...base, action, way, rule: names(found), reason, ours };
+}
+
+function arrivalWords({ arrivedAt }: SeenFact, { turnedAtMs }: RuleContext): string {
+  if (arrivedAt === null) return 'when it arrived is not known';
+  return turnedAtMs === null ? `it arrived ${arrivedAt}, and nothing tells that the peer turned` : `it arrived ${arrivedAt}, before the peer turned`;
 }
 
 function findingsOf(fact: SeenFact, context: RuleContext): Found[] {

@@ -24,7 +24,7 @@ afterAll(async () => scene?.stop());
 
 const assess = async (over: Partial<Parameters<typeof acts.assess>[0]> = {}) =>
   runActivity(acts.assess, { ref, peer: scene.peer, policy, firstBad: null, recollect: false, ...over });
-const load = async (of: PlanRef) => new Map((await readPlan(scene.deps, ref, of)).map((fact) => [fact.id, fact]));
+const load = async (of: PlanRef, under = ref) => new Map((await readPlan(scene.deps, under, of)).map((fact) => [fact.id, fact]));
 const actionsOf = (kind: string) => (scene.bad[kind] ?? []).map((id) => facts.get(id)?.action);
 
 describe('collectFacts and assess', () => {
@@ -165,5 +165,17 @@ describe('remakePlan', () => {
     const changed = (await load(remade.next)).get(id);
     expect(changed?.rule).toContain('promotedFromQuarantine');
     expect(changed?.evidence.length).toBeGreaterThan(1);
+  });
+});
+
+describe('a fact that makes the node fail on whatever would show it', () => {
+  it('stops nobody: the rest is collected and judged, and the gap is said', async () => {
+    await scene.hostile.deliver([{ entity: 'stigmem://ours.test/svc/blind', relation: 'memory:note', value: 'abc', valueType: 'number' }]);
+    await scene.hostile.settled();
+    const blind = incidentRef(scene, 'blind');
+    const collected = await runActivity(acts.collectFacts, { ref: blind, peer: scene.peer });
+    expect(collected.residual?.map(({ what }) => what)).toContain('facts that nobody can read over HTTP');
+    const judged = await load((await assess({ ref: blind })).plan, blind);
+    expect(scene.bad['neverGranted']?.map((id) => judged.get(id)?.action)).toEqual(['retract', 'retract']);
   });
 });

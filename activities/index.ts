@@ -10,7 +10,7 @@ import { investigateActivities } from './investigate.ts';
 import { recoverActivities } from './recover.ts';
 import { restoreActivities } from './restore.ts';
 
-const heartbeatEveryMs = 5_000;
+const heartbeatEveryMs = 1_000;
 
 /** Everything the workflow may call, by the names the runbook's steps have. One file a phase. */
 export function createActivities(deps: Deps) {

@@ -54,8 +54,8 @@ export async function runWorker(): Promise<void> {
     }),
     stickyQueueScheduleToStartTimeout: stickyTimeout,
     shutdownGraceTime: '10s',
-    maxHeartbeatThrottleInterval: '2s',
-    defaultHeartbeatThrottleInterval: '2s',
+    maxHeartbeatThrottleInterval: '1s',
+    defaultHeartbeatThrottleInterval: '1s',
   });
   log.info({ address, namespace, taskQueue: config.taskQueue, node: config.node.url }, 'cordon worker is ready');
   try {

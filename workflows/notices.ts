@@ -1,19 +1,29 @@
 import type { Incident } from './incident.ts';
 import { collect, mutate } from './policies.ts';
 import { residualOf } from './status.ts';
-import { insist, step } from './steps.ts';
+import { insist, step, type manualStepDesk } from './steps.ts';
 
 /** Communicate runs beside the phases that wait: who has to know is told while people decide. */
 export async function notices(incident: Incident): Promise<void> {
   await holdNewAlerts(incident);
+  const acts = noticeActs(incident);
   await Promise.all([
     // "Notify the peer operator with: …" the five items of the page.
-    step(incident, 'notifyPeer', ({ ref }) => mutate.notifyPeer({ ref, facts: noticeFacts(incident) })),
+    step(incident, 'notifyPeer', acts.notifyPeer),
     // "If compromised data may have reached downstream peers, notify those operators too."
-    step(incident, 'notifyDownstream', ({ ref }) => mutate.notifyDownstream({ ref, facts: noticeFacts(incident) })),
+    step(incident, 'notifyDownstream', acts.notifyDownstream),
     // Agents are downstream too: the owners of those that recalled in the poisoned scopes.
-    step(incident, 'notifyLocal', ({ ref }) => mutate.notifyLocal({ ref, facts: noticeFacts(incident) })),
+    step(incident, 'notifyLocal', acts.notifyLocal),
   ]);
+}
+
+/** The steps of Communicate by name; the same acts read back what a person sent by hand. */
+export function noticeActs(incident: Incident) {
+  return {
+    notifyPeer: (attempt) => mutate.notifyPeer({ ...attempt, facts: noticeFacts(incident) }),
+    notifyDownstream: (attempt) => mutate.notifyDownstream({ ...attempt, facts: noticeFacts(incident) }),
+    notifyLocal: (attempt) => mutate.notifyLocal({ ...attempt, facts: noticeFacts(incident) }),
+  } satisfies Parameters<typeof manualStepDesk>[1];
 }
 
 /** What notices are built from: findings and evidence ids only. */

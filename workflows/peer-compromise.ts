@@ -4,7 +4,7 @@ import { claimPeer } from './claim.ts';
 import { close, closeDesk, type Closing } from './close.ts';
 import type { Incident } from './incident.ts';
 import { openIncident, openRun, switchRun, timeToSwitch } from './open.ts';
-import { notices } from './notices.ts';
+import { noticeActs, notices } from './notices.ts';
 import { collect, mutate, read } from './policies.ts';
 import { retractWhatIsApproved } from './retract.ts';
 import { manualStepDesk, skipDesk, step, stepAgain } from './steps.ts';
@@ -24,7 +24,7 @@ export async function PeerCompromise(...start: unknown[]): Promise<IncidentResul
         runbook(incident),
         closeDesk(incident, 'expelled'),
         closeDesk(incident, 'dismissed'),
-        manualStepDesk(incident, containment(incident)),
+        manualStepDesk(incident, { ...containment(incident), ...noticeActs(incident) }),
         skipDesk(incident),
         timeToSwitch(incident),
       ]),

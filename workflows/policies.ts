@@ -4,12 +4,15 @@ import type { Activities } from '../activities/index.ts';
 // Temporal is the only retry layer. Each set has a bound for one attempt and one for all of them; when
 // those are used up the step parks, says why, and tries again by itself later.
 
+/** A worker that died is noticed within this: it beats every second. */
+const heartbeatTimeout = '5s';
+
 /** Reads and single settings: seconds of work. Give up within a minute, so that status says soon what is stuck. */
-const quick = { startToCloseTimeout: '40s', scheduleToCloseTimeout: '75s', heartbeatTimeout: '20s' } as const;
+const quick = { startToCloseTimeout: '40s', scheduleToCloseTimeout: '75s', heartbeatTimeout } as const;
 const quickRetry = { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '10s', maximumAttempts: 5 } as const;
 
 /** Walks over all the node has of the peer: minutes, with a heartbeat for each page. */
-const long = { startToCloseTimeout: '6h', scheduleToCloseTimeout: '12h', heartbeatTimeout: '20s' } as const;
+const long = { startToCloseTimeout: '6h', scheduleToCloseTimeout: '12h', heartbeatTimeout } as const;
 
 /** When people close the incident, what is under way is let finish: a step is never left half done. */
 const cancellationType = 'WAIT_CANCELLATION_COMPLETED';
@@ -25,7 +28,7 @@ export const collect = proxyActivities<Activities>({ ...long, cancellationType, 
 export const undo = proxyActivities<Activities>({
   startToCloseTimeout: '30d',
   scheduleToCloseTimeout: '60d',
-  heartbeatTimeout: '20s',
+  heartbeatTimeout,
   retry: { ...quickRetry, maximumAttempts: 8 },
   cancellationType,
 });

@@ -1,0 +1,93 @@
+import { readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { connectTemporal, loadTemporalSettings } from '../temporal.ts';
+import { attack } from './attack.ts';
+import { Narrator } from './narrate.ts';
+import { Operator } from './operator.ts';
+import { liveHonestly, startParties } from './parties.ts';
+import { alertAndContain, approveAndUndo, askAgain, expel, secondIncidentJoins, type Scene } from './story.ts';
+import { verifyFolder } from '../evidence/verify.ts';
+import { listIncidentFolders } from '../evidence/find.ts';
+
+const usage = `usage: npm run demo [-- --interactive] [-- --json FILE]
+  --interactive   stop at the gates and leave them to you
+  --json FILE     write what was checked to FILE, for scripts`;
+
+/**
+ * The whole runbook on real parts on this machine, told step by step. Ends by itself.
+ * @returns the exit code: 0 when all that was expected was seen, 1 when not, 2 for wrong usage
+ */
+export async function runDemo(args: readonly string[]): Promise<number> {
+  let options: { interactive?: boolean | undefined; json?: string | undefined; help?: boolean | undefined };
+  try {
+    options = parseArgs({ args: [...args], options: { interactive: { type: 'boolean' }, json: { type: 'string' }, help: { type: 'boolean' } } }).values;
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n${usage}\n`);
+    return 2;
+  }
+  if (options.help) {
+    process.stdout.write(`${usage}\n`);
+    return 0;
+  }
+  const story = new Narrator();
+  story.chapter('Four Stigmem nodes and a Temporal server start, all real, all on loopback');
+  const parties = await startParties();
+  try {
+    story.say(`home is ours (${parties.ours.url}), mallory is the peer that will turn (${parties.peer.url}), innocent and downstream are peers too.`);
+    story.say(`Temporal Web UI: ${parties.temporal.uiUrl}`);
+    const temporal = await connectTemporal(loadTemporalSettings({ TEMPORAL_ADDRESS: parties.temporal.address }), { timeoutMs: 10_000 });
+    const operator = new Operator(parties, story, temporal);
+    try {
+      await tell(parties, story, operator, options.interactive ?? false);
+    } finally {
+      await operator.worker.stop();
+      await temporal.close();
+    }
+  } finally {
+    await parties.stop();
+  }
+  story.table();
+  if (options.json !== undefined) await writeFile(options.json, `${JSON.stringify({ checks: story.checks }, null, 2)}\n`);
+  const failed = story.checks.filter(({ outcome }) => outcome === 'FAILED').length;
+  const residual = story.checks.filter(({ outcome }) => outcome === 'residual').length;
+  story.say(`${story.checks.length - failed - residual} verified, ${residual} residual (said, not hidden), ${failed} failed.`);
+  return failed === 0 ? 0 : 1;
+}
+
+async function tell(parties: Scene['parties'], story: Narrator, operator: Operator, interactive: boolean): Promise<void> {
+  story.chapter('The peer behaves: everybody writes, everybody gets it');
+  const benignIds = await liveHonestly(parties);
+  story.check('federation works', benignIds.length === 3, 'facts of the peer and of the innocent peer arrived with us, ours arrived downstream');
+  story.chapter('The peer turns');
+  const { hostile } = await attack(parties, story, benignIds);
+  const scene: Scene = { parties, story, operator, hostile, benignIds, interactive };
+  try {
+    const incident = await alertAndContain(scene);
+    await secondIncidentJoins(scene, incident);
+    await approveAndUndo(scene, incident);
+    await askAgain(scene);
+    await expel(scene, incident);
+    await report(scene, incident);
+  } finally {
+    await hostile.stop();
+  }
+}
+
+/** Notices, report and audit lie beside the evidence, and the evidence verifies without any of the parts. */
+async function report({ parties, story, operator }: Scene, incident: string): Promise<void> {
+  story.chapter('What is left behind: notices, report, evidence');
+  const folder = (await listIncidentFolders(parties.evidenceDir)).find((found) => found.incident === incident);
+  if (!folder) throw new Error('no evidence folder');
+  await operator.cordon('audit', incident, '--out', join(parties.dir, 'audit'));
+  const verified = await verifyFolder(folder.dir);
+  story.check('evidence verifies offline', verified.ok, verified.firstProblem ? `${verified.firstProblem.where}: ${verified.firstProblem.what}` : `${verified.entries} entries, ${verified.objects} objects, every hash fits`);
+  const files = await readdir(join(folder.dir, 'files'));
+  const written = (part: string): boolean => files.some((name) => name.includes(part));
+  story.check('notices are written', written('peer') && written('downstream'), files.join(', '));
+  story.say(`Report: ${join(folder.dir, 'files', 'report.md')}`);
+  story.say(`Audit:  ${join(parties.dir, 'audit')}`);
+  await operator.cordon('verify', folder.dir);
+}
+
+if (import.meta.filename === process.argv[1]) process.exitCode = await runDemo(process.argv.slice(2));

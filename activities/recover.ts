@@ -29,14 +29,16 @@ export function recoverActivities(deps: Deps) {
       const { entity_uri: source } = await deps.node.wellKnown(cancelSignal());
       const went = await undoInOrder(deps, source ?? ref.nodeId ?? '', { ref, plan, facts, from });
       const lines = [...(await readUndone(deps, ref, plan.planHash)).values()];
-      const amiss = lines.filter(({ outcome }) => outcome === 'wrong' || outcome === 'refused');
+      // Of all openings of this round: what an earlier plan left is as residual as what this one leaves.
+      const soFar = [...(await readUndone(deps, ref)).values()];
+      const amiss = soFar.filter(({ outcome }) => outcome === 'wrong' || outcome === 'refused');
       const tally = { plan: plan.planHash, total, done: went.done, counts: tallyOf(lines), amiss: amiss.slice(0, 200), pause: went.pause ?? null };
       const sealed = await seal(deps, ref, `tally ${plan.planHash} ${went.done}`, 'undone', tally);
       return {
         outcome: went.pause === undefined && amiss.length === 0 ? 'verified' : 'unverified',
         way: 'http',
         detail: `${went.done} of ${total} facts settled: ${tallyWords(lines)}`,
-        residual: [...heldResidual(facts), ...amissResidual(amiss)],
+        residual: [...heldResidual(soFar), ...amissResidual(amiss)],
         done: went.done,
         total,
         ...(went.pause ? { pause: went.pause } : {}),

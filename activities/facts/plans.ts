@@ -41,7 +41,7 @@ export function isActionable({ action }: Pick<JudgedFact, 'action'>): boolean {
 }
 
 /** What a plan leaves as it is although it should not stay. */
-export function heldResidual(facts: readonly JudgedFact[]): Residual[] {
+export function heldResidual(facts: readonly Pick<JudgedFact, 'action'>[]): Residual[] {
   const held = facts.filter(({ action }) => action === 'hold').length;
   if (held === 0) return [];
   const why = 'a retraction over HTTP would hide facts that are not the peer\'s, hit another entity or change nothing; the plan has the host operation for each';

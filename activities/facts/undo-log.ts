@@ -37,8 +37,10 @@ export async function readUndone(deps: Deps, ref: IncidentRef, planHash?: string
   for (const { key, sha256 } of await store.entries()) {
     if (!key.startsWith(start)) continue;
     const id = `sha256:${sha256}`;
-    // A fact that was held in one opening and undone in the next is undone: later lines win.
-    for (const line of parsed(z.array(UndoLine), await store.readJson(id), id)) found.set(line.id, line);
+    for (const line of parsed(z.array(UndoLine), await store.readJson(id), id)) {
+      // Held in one opening and undone in the next is undone; undone and then only listed again stays undone.
+      if (line.outcome !== 'left' || (found.get(line.id)?.outcome ?? 'left') === 'left') found.set(line.id, line);
+    }
   }
   return found;
 }

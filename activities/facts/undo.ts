@@ -56,11 +56,16 @@ export async function undoInOrder(deps: Deps, source: string, { ref, plan, facts
     done += went.lines.length;
     beat({ plan: plan.planHash, done, writes: undoer.writes } satisfies z.infer<typeof Cursor>);
     if (went.error === undefined) continue;
-    if (!(went.error instanceof StigmemHttpError) || went.error.status !== 429) throw went.error;
-    const ms = went.error.retryAfterMs ?? defaultRetryAfterMs;
+    const ms = waitAsked(went.error);
     return { done, pause: { ms: Math.max(1_000, ms), why: 'The node said 429: too many requests; it is asked again when it said.' }, ...(sealed ? { sealed } : {}) };
   }
   return { done, ...(sealed ? { sealed } : {}) };
+}
+
+/** How long a node that said 429 wants to be left alone. Throws anything else: that is for Temporal to retry. */
+function waitAsked(error: Error): number {
+  if (error instanceof StigmemHttpError && error.status === 429) return error.retryAfterMs ?? defaultRetryAfterMs;
+  throw error;
 }
 
 /** As much of the stretch as the budget pays for, in order. */
@@ -71,10 +76,10 @@ function affordable(stretch: readonly JudgedFact[], undoer: Undoer, budget: numb
 }
 
 /** Acts on a stretch, several at a time. `lines` is what is settled without a gap from its start, read back. */
-async function actOn(deps: Deps, undoer: Undoer, chunk: readonly JudgedFact[]): Promise<{ lines: readonly UndoLine[]; error?: unknown }> {
+async function actOn(deps: Deps, undoer: Undoer, chunk: readonly JudgedFact[]): Promise<{ lines: readonly UndoLine[]; error?: Error }> {
   const settled: (UndoLine | undefined)[] = chunk.map(() => undefined);
   let next = 0;
-  let error: unknown;
+  let error: Error | undefined;
   const work = async (): Promise<void> => {
     while (error === undefined && next < chunk.length) {
       const index = next;
@@ -84,7 +89,7 @@ async function actOn(deps: Deps, undoer: Undoer, chunk: readonly JudgedFact[]): 
       try {
         settled[index] = await undoer.act(fact);
       } catch (thrown) {
-        error ??= thrown;
+        error ??= thrown instanceof Error ? thrown : new Error(String(thrown));
       }
     }
   };

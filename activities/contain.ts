@@ -26,9 +26,9 @@ export function containActivities(deps: Deps) {
       const result = await fence(deps, { ...input, peer }, 'ingest_tenant');
       if (otherPeers.length === 0) return result;
       const warning =
-        `The HTTP fence has a price: while ${peer.nodeId} has anything waiting, peers listed after it may deliver nothing: ${otherPeers.join(', ')}. ` +
+        `The HTTP fence has a price: as long as ${peer.nodeId} answers, this node takes nothing from peers listed after it: ${otherPeers.join(', ')}. ` +
         `What would not: a firewall rule on the node's host that rejects connections to ${peer.url}, or on its database UPDATE peers SET status='revoked' WHERE node_id='${sqlText(peer.nodeId)}'.`;
-      const residual = [{ what: 'innocent peers may be stalled by the HTTP fence', why: 'this node aborts its whole pull loop at the first fenced fact', count: otherPeers.length }];
+      const residual = [{ what: 'innocent peers may be stalled by the HTTP fence', why: 'this node aborts its whole pull loop at a fenced peer that answers', count: otherPeers.length }];
       return { ...result, warnings: [warning], residual };
     },
 
@@ -159,5 +159,5 @@ async function nothingResolved(deps: Deps, ref: IncidentRef, step: string): Prom
 
 /** For instructions that people paste: a quote in a peer's name must not end the string. */
 function sqlText(text: string): string {
-  return text.replaceAll("'", "''").replace(/[\u0000-\u001f]/g, ' ');
+  return text.replaceAll("'", "''").replace(/\p{Cc}/gu, ' ');
 }

@@ -57,6 +57,7 @@ async function runbook(incident: Incident): Promise<Closing> {
       state.alertsHeldUpTo = alerts.length;
       state.otherPeers = captured.otherPeers;
       incident.firstBad(captured.firstSuspicious);
+      state.firstSaid ??= captured.firstSuspicious;
       return captured;
     });
   }
@@ -93,7 +94,7 @@ async function runbook(incident: Incident): Promise<Closing> {
     if (state.pending.blockRelays && state.peer?.entityUri) await stepAgain(incident, 'blockRelays', containment(incident).blockRelays);
     await step(incident, 'collectFacts', ({ ref }) => collect.collectFacts({ ref, peer: state.peer }));
     await step(incident, 'assess', async ({ ref }) => {
-      const assessed = await collect.assess({ ref, peer: state.peer, policy: state.policy, firstBad: state.firstBad, recollect: false });
+      const assessed = await collect.assess({ ref, peer: state.peer, policy: state.policy, firstBad: state.firstSaid, recollect: false });
       state.plan = assessed.plan;
       incident.firstBad(assessed.firstSuspicious);
       return assessed;

@@ -61,7 +61,7 @@ async function makeAgain(incident: Incident, plan: PlanRef): Promise<void> {
   const approvedInRun = state.recordedRun;
   await holdNewAlerts(incident);
   const remade = await insist(incident, 'assess', ({ ref }) =>
-    collect.remakePlan({ ref, peer: state.peer, policy: state.policy, firstBad: state.firstBad, approved: plan }),
+    collect.remakePlan({ ref, peer: state.peer, policy: state.policy, firstBad: state.firstSaid, approved: plan }),
   );
   if (!remade) return;
   incident.absorb(remade);

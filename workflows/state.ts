@@ -70,6 +70,8 @@ export interface IncidentState {
   refused: Status['refused'];
   evidence: EvidenceHead;
   firstBad: FirstBad | null;
+  /** What the operator or the audit said first: judging looks at arrivals anew and needs only these. */
+  firstSaid: FirstBad | null;
   /** Close requests whose gate is open, and the skip that waits for its gate. */
   closeAsked: Partial<Record<CloseRequest['outcome'], CloseRequest>>;
   skipAsked: StepCommand | null;
@@ -106,6 +108,7 @@ export function newState(start: StartPayload, policy: Policy, run: string): Inci
     refused: { count: 0, last: [] },
     evidence: { head: '', entries: 0 },
     firstBad: start.firstBadAt === undefined ? null : { at: start.firstBadAt, from: 'operator' },
+    firstSaid: start.firstBadAt === undefined ? null : { at: start.firstBadAt, from: 'operator' },
     closeAsked: {},
     skipAsked: null,
     closing: null,

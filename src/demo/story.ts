@@ -34,7 +34,7 @@ export async function alertAndContain({ parties, story, operator, hostile }: Sce
 
   story.chapter('Does the fence hold? And what does it cost?');
   const before = (await deliveredBy(ours, peer.nodeId)).length;
-  const [late] = await hostile.deliver([{ entity: 'stigmem://home.test/svc/refund', relation: 'memory:late', value: 'written after the fence' }]);
+  await hostile.deliver([{ entity: 'stigmem://home.test/svc/refund', relation: 'memory:late', value: 'written after the fence' }]);
   await assertFact(innocent, { entity: 'stigmem://innocent.test/svc/dns', relation: 'memory:notice', value: 'dns moves tonight' });
   await new Promise((resolve) => setTimeout(resolve, 4_000));
   const after = await deliveredBy(ours, peer.nodeId);
@@ -42,12 +42,14 @@ export async function alertAndContain({ parties, story, operator, hostile }: Sce
   const given = await hostile.pullFromUs();
   story.check('what the peer reads after the fence', given.length === 0, `its pull from us was answered with ${given.length} facts`);
   const stalled = !(await storedFacts(ours)).some(({ value }) => value === 'dns moves tonight');
-  story.residual('price of the HTTP fence', stalled, 'while the fenced peer has something waiting, this node delivers nothing of the innocent peer listed after it; revoking on the host would not stall it');
+  story.residual('price of the HTTP fence', stalled, 'as long as the fenced peer answers, this node takes nothing from the innocent peer listed after it; revoking on the host would not stall it');
   const warned = (await operator.status(incident)).warnings.some((warning) => warning.includes(innocent.nodeId));
   story.check('the price is said', warned, 'status warns, names the innocent peer, and says what would not stall it');
-  await hostile.withdraw(late === undefined ? [] : [late]);
+  await operator.until(incident, 'the look at the peer itself', ({ steps }) => steps.some(({ name }) => name === 'readPeer'));
+  story.say("What would not stall it is a firewall rule against the peer. The demo sets none on your machine; stopping the attacker's process stands in for it.");
+  await hostile.stop();
   await waitForFact(ours, (fact) => fact.value === 'dns moves tonight');
-  story.check('the innocent peer delivers again', true, 'as soon as nothing of the fenced peer waits; the fence is still up');
+  story.check('the innocent peer delivers again', true, 'once our node can not reach the fenced peer; the fence is still up, nothing of the innocent peer was lost');
   return incident;
 }
 

@@ -83,16 +83,6 @@ export function parseWorkerConfig(env: Env = processEnv()) {
   };
 }
 
-/** Executables that tests and the demo use instead of those in `.tools/`. */
-export function parseToolsConfig(env: Env = processEnv()) {
-  const values = read(env, ['CORDON_TEMPORAL_BIN', 'CORDON_TEMPORAL_TEST_SERVER_BIN', 'CORDON_STIGMEM_BIN']);
-  return {
-    temporal: values.CORDON_TEMPORAL_BIN,
-    temporalTestServer: values.CORDON_TEMPORAL_TEST_SERVER_BIN,
-    stigmem: values.CORDON_STIGMEM_BIN,
-  };
-}
-
 /** Checks the wanted variables, and that no variable under our prefix is unknown. Empty means not set. */
 function read<N extends VariableName>(env: Env, wanted: readonly N[]): Pick<Values, N> {
   const picked = Object.entries(env).filter(

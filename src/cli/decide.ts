@@ -1,3 +1,4 @@
+import { z } from 'zod';
 import { canonicalJson, digestMatches, sha256Id } from '../contract/canonical.ts';
 import { gates, isGate } from '../contract/names.ts';
 import { AmendAnswer, Amendment, Decision, DecisionAnswer, PlanAnswer, Vote } from '../contract/schemas.ts';
@@ -60,11 +61,9 @@ export interface AmendOptions {
 
 /** `amend`: keeps facts out of the retract plan. Only ever narrows; makes a new opening with a new digest. */
 export async function amend(cli: Cli, text: string, options: AmendOptions): Promise<Answer> {
-  const fromFile = options.keepFile === undefined ? [] : readDataFile(options.keepFile, '--keep-file');
-  if (!Array.isArray(fromFile)) {
-    throw new CliError('usage', '--keep-file: expected a list of {factId, justification}');
-  }
-  const keep: unknown[] = [...fromFile, ...(options.keep ?? []).map(parseKeep)];
+  const listed = z.array(z.unknown()).safeParse(options.keepFile === undefined ? [] : readDataFile(options.keepFile, '--keep-file'));
+  if (!listed.success) throw new CliError('usage', '--keep-file: expected a list of {factId, justification}');
+  const keep = [...listed.data, ...(options.keep ?? []).map(parseKeep)];
   const digest = required(options.digest, '--digest', 'see cordon plan --gate retract');
   const by = required(options.by, '--by', 'the name of the person who amends');
   const payload = checked(Amendment, { gate: 'retract', digest, keep, by }, 'the amendment');

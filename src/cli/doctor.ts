@@ -113,7 +113,8 @@ async function evidenceCheck(dir: string): Promise<Finding> {
       return { check, state: 'ok', found: `${path} will be made` };
     }
     const probe = join(path, `.doctor-${process.pid}`);
-    await writeFile(probe, '', { flag: 'wx' }).finally(() => rm(probe, { force: true }));
+    await writeFile(probe, '', { flag: 'wx' });
+    await rm(probe, { force: true });
     return { check, state: 'ok', found: `${path} is writable` };
   } catch (error) {
     return { check, state: 'fail', found: `${path}: ${messageOf(error)}`, mend };

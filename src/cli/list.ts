@@ -23,7 +23,7 @@ export async function list(cli: Cli, options: { all?: boolean; limit?: string })
   const limit = Math.min(Math.max(Number.parseInt(options.limit ?? '50', 10) || 50, 1), 1_000);
   const running = await page("ExecutionStatus='Running'", limit);
   const closed = options.all === true ? await page("ExecutionStatus!='Running'", limit) : [];
-  const open = await Promise.all(running.map((row, i) => (i < described ? refresh(row) : row)));
+  const open = await Promise.all(running.map(async (row, i) => (i < described ? refresh(row) : row)));
   const rows = [...open.filter((r) => r.state === 'running'), ...open.filter((r) => r.state !== 'running'), ...closed];
   const count = rows.filter((row) => row.state === 'running').length;
   const first = rows[0];

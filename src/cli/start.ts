@@ -137,7 +137,7 @@ function sameUrl(a: string, b: string): boolean {
 
 /** At most `max` bytes of UTF-8, never half a character. */
 function cutBytes(text: string, max: number): string {
-  const letters = [...clean(text)];
+  const letters = Array.from(clean(text));
   while (Buffer.byteLength(letters.join('')) > max) letters.pop();
   return letters.join('');
 }

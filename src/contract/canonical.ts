@@ -79,7 +79,7 @@ function write(given: unknown, path: string, above: Set<object>): string {
 
 function unwrap(value: unknown): unknown {
   if (typeof value !== 'object' || value === null || !('toJSON' in value)) return value;
-  return typeof value.toJSON === 'function' ? value.toJSON() : value;
+  return typeof value.toJSON === 'function' ? value.toJSON.call(value) : value;
 }
 
 function writeArray(values: readonly unknown[], path: string, above: Set<object>): string {

@@ -1,7 +1,7 @@
 /** What workflow and activities hand each other. Internal: not part of the public contract, but it stands in history. */
 import type { FactAction, Mode, Phase, StepOutcome, Way } from './names.ts';
 import type { Policy } from './policy.ts';
-import type { Alert, Coverage, PlanItem, Residual } from './schemas.ts';
+import type { Coverage, PlanItem, Residual } from './schemas.ts';
 
 /** Which incident, which run, which moment: the first thing each activity is told. */
 export interface IncidentRef {
@@ -145,9 +145,4 @@ export interface ClaimAnswer {
 export interface Sealed extends StepResult {
   /** Path of the report, relative to the evidence folder. */
   readonly report: string;
-}
-
-export interface AlertHandOver {
-  readonly to: string;
-  readonly alerts: readonly Alert[];
 }

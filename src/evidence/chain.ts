@@ -1,8 +1,8 @@
 import { open, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { EvidenceEntry, NO_PREVIOUS, closeEntry, readEntry } from './entry.ts';
-import type { SealMeta } from './entry.ts';
+import { NO_PREVIOUS, closeEntry, readEntry } from './entry.ts';
+import type { EvidenceEntry, SealMeta } from './entry.ts';
 import { EvidenceError, errnoOf, guarded } from './errors.ts';
 import { placeFile, putObject, syncDir } from './objects.ts';
 import type { Digest } from './objects.ts';

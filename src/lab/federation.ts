@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { nodeTool } from './python.ts';
-import { asRecord, field, list, text } from './shapes.ts';
+import { field, text } from './shapes.ts';
 import { waitUntil } from './processes.ts';
 import type { StigmemNode } from './stigmem-node.ts';
 
@@ -129,11 +129,4 @@ export async function assertFact(
   if (answer.status !== 201)
     throw new Error(`${node.name}: fact refused with ${answer.status}: ${JSON.stringify(answer.body)}`);
   return text(field(answer.body, 'id'));
-}
-
-/** The `peer_id`s a node lists for a node_id, whatever their status. */
-export async function peerIds(node: StigmemNode, nodeId: string): Promise<string[]> {
-  const answer = await node.request('GET', '/v1/federation/peers');
-  const peers = list(field(answer.body, 'peers')).map(asRecord);
-  return peers.filter((peer) => peer['node_id'] === nodeId).map((peer) => text(peer['peer_id']));
 }

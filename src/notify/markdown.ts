@@ -13,7 +13,7 @@ const unprintable = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}\p{Co}]/gu;
  */
 export function inlineCode(text: string, max = 200): string {
   const flat = text.slice(0, max * 4).replace(unprintable, '\u{FFFD}');
-  const points = [...flat];
+  const points = Array.from(flat);
   const shown = points.length > max || text.length > max * 4 ? `${points.slice(0, max).join('')}…` : flat;
   if (shown.trim() === '') return '`(empty)`';
   const longest = Math.max(0, ...[...shown.matchAll(/`+/g)].map(([run]) => run.length));

@@ -6,7 +6,7 @@ import type { Assessed, FirstBad, IncidentRef, Narrowed, PeerRef, PlanRef, ReadP
 import type { Collection, PeerNames } from '../src/policy/facts.ts';
 import { judgeFacts, type Judgement } from '../src/policy/judge.ts';
 import { cancelSignal, evidenceOf, headOf, seal, type Deps } from './deps.ts';
-import { collect } from './facts/collect.ts';
+import { byKeyCoverage, collect } from './facts/collect.ts';
 import { findCollection, readCollection, sealCollection } from './facts/collection.ts';
 import { heldResidual, readPlan, sealPlan } from './facts/plans.ts';
 import { askPeer } from './facts/read-peer.ts';
@@ -61,6 +61,8 @@ export function investigateActivities(deps: Deps) {
       const residual: Residual[] = [];
       if (unread.length > 0) residual.push({ what: 'facts that nobody can read over HTTP', why: 'our node received them, perhaps from the peer, and refuses to show them: look at them on its host', count: unread.length });
       if (hidden > 0) residual.push({ what: "facts of ours that the peer's facts hide from the default query", why: 'HTTP has no way to bring them back', count: hidden });
+      const byKey = coverage.find(({ what }) => what === byKeyCoverage)?.seen ?? 0;
+      if (byKey > 0) residual.push({ what: byKeyCoverage, why: 'they did not come by federation, so no plan holds them: revoke the key, look at them in the audit, retract by hand', count: byKey });
       return {
         outcome: complete ? 'verified' : 'unverified',
         way: 'http',

@@ -8,6 +8,7 @@ import { SCOPES, type Fact } from '../../src/stigmem/wire.ts';
 import { cancelSignal, type Deps } from '../deps.ts';
 import { beat } from '../heartbeat.ts';
 import { fencedAt } from './fence-time.ts';
+import { writtenWithKeysOf } from './read-peer.ts';
 import { answered, isLocal, scopeOf } from './shape.ts';
 import { spreadCoverage } from './spread.ts';
 
@@ -16,6 +17,8 @@ const maxTripleQueries = 1_500;
 const everything = { include_contradicted: true, include_expired: true, include_low_trust: true, limit: 500 } as const;
 /** The second one is written for instructions only, and is the one that the audit routes show. */
 const promotions = new Set(['quarantine_promote', 'instruction_promoted']);
+/** Not delivered by federation, so not in the plan: said, with its count, and left to people. */
+export const byKeyCoverage = 'facts written here with an API key issued to the peer';
 const notLive = new Set(['pending', 'rejected']);
 
 /**
@@ -41,6 +44,7 @@ export async function collect(deps: Deps, peer: PeerRef | null, before?: Collect
   for (const { event_type: type, fact_id: id, id: event } of audit.items) {
     if (promotions.has(type) && id !== null) promoted.set(id, [...(promoted.get(id) ?? []), event]);
   }
+  const byKey = writtenWithKeysOf(audit.items, peer?.entityUri ?? '');
   const { derived, retracted } = lineage(facts, everyFact, nodeIds);
   const whyAround = allSeen ? 'every fact the node counts was seen' : `asked for each entity, relation and scope of the peer's facts; ${around.skipped} not asked`;
   const coverage: Coverage[] = [
@@ -53,6 +57,7 @@ export async function collect(deps: Deps, peer: PeerRef | null, before?: Collect
       why: `by the quarantine list, which keeps who and when; ${promoted.size} of them have an event in the audit: the node writes quarantine_promote without a tenant, so its own audit routes do not show it`,
     },
     { what: 'facts derived from the peer\'s', seen: derived.length, complete: false, why: `${allSeen ? 'among all facts' : 'among the facts seen'}, those that say so; a fact need not say what it was derived from` },
+    { what: byKeyCoverage, seen: byKey.size, complete: audit.complete && peer?.entityUri !== '', why: 'fact_write events of its entity in the audit; keys of other entities it was given are not known' },
     ...(await spreadCoverage(deps, peer, facts, everyFact)),
   ];
   return {
@@ -61,7 +66,7 @@ export async function collect(deps: Deps, peer: PeerRef | null, before?: Collect
     retracted,
     promoted,
     derived,
-    localSources: new Set(everyFact.filter(isLocal).map(({ source }) => source)),
+    localSources: new Set(everyFact.filter((fact) => isLocal(fact) && !byKey.has(fact.id)).map(({ source }) => source)),
     fencedAt: await fencedAt(deps, peer),
     unread: found.unread.map(({ id }) => id),
     complete: found.complete,

@@ -90,6 +90,7 @@ const contentRules: readonly Rule[] = [
     judge: ({ source }, { peer, ourEntityUri, localSources }) => {
       const authority = authorityOf(source);
       if (authority !== null && authority === authorityOf(ourEntityUri)) return { reason: `it speaks as one of ours, ${short(source)}` };
+      if (peer.entityUris.has(source)) return undefined;
       if (localSources.has(source)) return { reason: `it speaks as ${short(source)}, a source that writers on our own node use` };
       const own = [...peer.entityUris].map(authorityOf).filter((name) => name !== null);
       if (own.length === 0 || authority === null || own.includes(authority) || peer.nodeIds.has(source)) return undefined;

@@ -34,7 +34,8 @@ export function judgeFacts(input: JudgeInput): Judgement {
   const facts = collection.facts.filter((fact) => isOfPeer(fact, peer.nodeIds));
   const othersOn = othersIndex(collection.others);
   const untimed = contextOf(input, facts, othersOn, null);
-  const turnedBy = earliest(facts, (fact) => rules.some((rule) => rule.marksTurn && rule.judge(fact, untimed) !== undefined));
+  const marked = earliest(facts, (fact) => rules.some((rule) => rule.marksTurn && rule.judge(fact, untimed) !== undefined));
+  const turnedBy = marked === null ? null : startOfDelivery(facts, marked);
   const saidMs = firstBad?.from === 'operator' ? instantMs(firstBad.at) : null;
   const context = contextOf(input, facts, othersOn, lower(turnedBy, saidMs));
   // Where nothing marks a turn, the earliest fact that would be undone at all is what there is.
@@ -43,6 +44,23 @@ export function judgeFacts(input: JudgeInput): Judgement {
     judged: facts.map((fact) => judgeOne(fact, context, input)).sort((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)),
     firstSuspicious: suspiciousMs === null ? null : { at: new Date(suspiciousMs).toISOString(), from: 'arrival' },
   };
+}
+
+/** The order within one delivery is the attacker's choice: what came in the same go as the first bad fact came with it. */
+const sameDelivery = { gapMs: 1_000, atMostMs: 15_000 } as const;
+
+/** Where the delivery began that brought a fact at `atMs`: back over arrivals that follow each other closely. */
+function startOfDelivery(facts: readonly SeenFact[], atMs: number): number {
+  const earlier = facts
+    .map(arrivalMs)
+    .filter((at): at is number => at !== null && at < atMs && at >= atMs - sameDelivery.atMostMs)
+    .toSorted((a, b) => b - a);
+  let start = atMs;
+  for (const at of earlier) {
+    if (start - at > sameDelivery.gapMs) break;
+    start = at;
+  }
+  return start;
 }
 
 interface Found {

@@ -98,6 +98,17 @@ const contentRules: readonly Rule[] = [
     },
   },
   {
+    name: 'aboutOurs',
+    serves: contractText,
+    weight: 'content',
+    marksTurn: false,
+    why: 'Peers may know something about our things; what a peer that has turned says about them is what our agents act on.',
+    judge: ({ entity }, { ourEntityUri }) => {
+      const authority = authorityOf(entity);
+      return authority !== null && authority === authorityOf(ourEntityUri) ? { reason: `it is about ${short(entity)}, which is ours` } : undefined;
+    },
+  },
+  {
     name: 'shadowsOurs',
     serves: contractText,
     weight: 'content',

@@ -33,6 +33,16 @@ describe.each([
   { rule: 'afterFirstSuspicious', bad: judgeOne(fact({ arrivedAt: after }), { firstBad: { at: turnedAt, from: 'operator' } }), good: judgeOne(fact({ arrivedAt: after }), { firstBad: { at: turnedAt, from: 'audit' } }) },
   { rule: 'closeToFirstSuspicious', bad: judgeOne(fact({ ...foreign, arrivedAt: shortlyBefore }), {}, [marker()]), good: judgeOne(fact({ ...foreign }), {}, [marker()]) },
   { rule: 'foreignSource', bad: judgeOne(fact({ ...foreign, arrivedAt: shortlyBefore }), {}, [marker()]), good: judgeOne(fact({ arrivedAt: shortlyBefore }), {}, [marker()]) },
+  {
+    rule: 'aboutOurs',
+    bad: judgeOne(fact({ entity: 'stigmem://ours.test/svc/pay', arrivedAt: shortlyBefore }), {}, [marker()]),
+    good: judgeOne(fact({ entity: 'stigmem://ours.test/svc/pay' }), {}, [marker()]),
+  },
+  {
+    rule: 'afterFirstSuspicious',
+    bad: judgeOne(fact({ arrivedAt: '2026-11-23T00:59:59.100Z' }), {}, [marker()]),
+    good: judgeOne(fact({ arrivedAt: '2026-11-23T00:59:58.500Z' }), {}, [marker()]),
+  },
   { rule: 'shadowsOurs', bad: judgeOne(fact({ arrivedAt: shortlyBefore }), { with: { others: [ours()] } }, [marker()]), good: judgeOne(fact({ arrivedAt: shortlyBefore }), {}, [marker()]) },
 ])('$rule', ({ rule, bad, good }) => {
   it('undoes what it is about', () => {

@@ -9,6 +9,8 @@ import { CliError } from './exit.ts';
 import { ask, findIncident } from './incident.ts';
 import { clean, shellWord, table } from './text.ts';
 
+/** Longer reasons are cut in the table, in characters; --json has them whole. */
+const shownReason = 140;
 const maxLineBytes = 4 * 1024 * 1024;
 
 /** `plan`: what a gate is about, item by item, with the digest a decision has to name. */
@@ -33,11 +35,11 @@ export async function plan(cli: Cli, text: string, options: { gate?: string; lim
   const items = found.items ?? sealed ?? [];
   const missing = found.items === undefined && sealed === undefined && found.evidence !== undefined;
   const counts = Object.entries(found.counts).map(([action, n]) => `${clean(action)} ${n}`);
-  const limit = Math.max(Number.parseInt(options.limit ?? '100', 10) || 100, 1);
+  const limit = Math.max(Number.parseInt(options.limit ?? '40', 10) || 40, 1);
   const head = ['action', 'rule', 'scope', 'fact', 'entity · relation: reason'];
   const cells = items
     .slice(0, limit)
-    .map((i) => [i.action, i.rule, i.scope, i.id, `${i.entity} · ${i.relation}: ${i.reason}`]);
+    .map((i) => [i.action, i.rule, i.scope, i.id, `${i.entity} · ${i.relation}: ${gist(i)}`]);
   const lines = [
     `gate ${found.gate}, opening ${found.opening}: ${counts.join(', ') || 'no items'}`,
     `digest ${clean(found.digest)}`,
@@ -50,6 +52,11 @@ export async function plan(cli: Cli, text: string, options: { gate?: string; lim
   ];
   const next = `next: read it, then cordon approve ${id} --gate ${found.gate} --digest ${clean(found.digest)} --by YOU`;
   return { next, text: lines, json: { plan: found, ...(sealed === undefined ? {} : { items: sealed }) }, ...(missing ? { exit: 'failed' as const } : {}) };
+}
+
+/** The first of the reasons; what has to be done by hand is shown whole. */
+function gist({ action, reason }: PlanItem): string {
+  return action === 'hold' || reason.length <= shownReason ? reason : `${reason.slice(0, shownReason - 1)}…`;
 }
 
 /** The plan's lines from the evidence folders here; undefined when none of them holds it. */

@@ -104,7 +104,7 @@ function watching(program: Command, command: Make, run: Run): void {
   );
   command('plan <incident>', 'what a gate is about, item by item')
     .option('--gate <gate>', `${gates.join(', ')} (default: the first that waits)`)
-    .option('--limit <n>', 'at most so many items', '100')
+    .option('--limit <n>', 'at most so many items', '40')
     .action((id: string, o: { json?: boolean; gate?: string; limit?: string }) => run(o, (cli) => plan(cli, id, o)));
 }
 

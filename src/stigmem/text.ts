@@ -9,8 +9,8 @@ export function safeExcerpt(text: string, secrets: readonly string[], max: numbe
   safe = safe
     .replace(/\bbearer\s+[^\s"',;<>]+/gi, 'Bearer [redacted]')
     .replace(/\beyJ[\w-]+\.[\w-]+\.[\w-]*/g, '[redacted]')
-    // eslint-disable-next-line no-control-regex -- control characters could rewrite an operator's terminal
-    .replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ')
+    // Control characters could rewrite an operator's terminal.
+    .replace(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' ')
     .replace(/\s+/g, ' ')
     .trim();
   return safe.length > max ? `${safe.slice(0, max - 1)}…` : safe;

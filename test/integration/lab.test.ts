@@ -198,7 +198,7 @@ describe('what the peer shows of itself', () => {
 async function bytesBefore(answer: Response, limit: number): Promise<number> {
   let seen = 0;
   for await (const chunk of answer.body ?? []) {
-    seen += chunk.length;
+    seen += Buffer.from(chunk).length;
     if (seen > limit) break;
   }
   return seen;

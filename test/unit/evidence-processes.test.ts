@@ -78,7 +78,7 @@ const start = (what: string, me: string): ChildProcess => fork(child, [root, wha
 
 test('six processes append at the same time and the chain holds every entry once', async () => {
   const children = ['a', 'b', 'c', 'd', 'e', 'f'].map((me) => start('append', me));
-  expect(await Promise.all(children.map(async (one) => (await once(one, 'exit'))[0]))).toEqual([0, 0, 0, 0, 0, 0]);
+  expect(await Promise.all(children.map(async (one): Promise<unknown> => (await once(one, 'exit'))[0]))).toEqual([0, 0, 0, 0, 0, 0]);
   const store = await EvidenceStore.open(root, 'i', AT);
   expect(new Set((await store.entries()).map((entry) => entry.key)).size).toBe(151);
   expect(await verifyFolder(store.dir)).toMatchObject({ ok: true, entries: 151, warnings: [] });

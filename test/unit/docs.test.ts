@@ -1,0 +1,155 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+import { parse as parseYaml } from 'yaml';
+import type { z } from 'zod';
+import { failureTypes } from '../../src/contract/failures.ts';
+import * as messages from '../../src/contract/messages.ts';
+import { gates, outcomes, phases, refusals, searchAttributes, steps } from '../../src/contract/names.ts';
+import { PolicyFile, PolicyTightening } from '../../src/contract/policy.ts';
+import { Alert, Amendment, CloseRequest, Decision, Note, StartPayload, Status, StepMessage, Vote } from '../../src/contract/schemas.ts';
+import { Contacts } from '../../src/notify/contacts.ts';
+
+// The documents say what the code has, and the code has what they say.
+
+const root = resolve(fileURLToPath(new URL('../..', import.meta.url)));
+const read = (path: string): string => readFileSync(join(root, path), 'utf8');
+
+/** The part of a document under one heading, up to the next of the same or a higher level. */
+function section(document: string, heading: string): string {
+  const level = /^#+/.exec(heading)?.[0].length ?? 0;
+  const [, after = ''] = read(document).split(`\n${heading}\n`);
+  const end = new RegExp(`^#{1,${level}} `, 'm').exec(after)?.index ?? after.length;
+  expect(after.slice(0, end).trim(), `${document} has no ${heading}`).not.toBe('');
+  return after.slice(0, end);
+}
+
+/** Rows of the tables in a text, without their heads; a cell may hold an escaped bar. */
+function rows(text: string): string[][] {
+  const lines = text.split('\n').filter((line) => line.startsWith('|'));
+  const heads = new Set(lines.flatMap((line, at) => (/^\|[\s|:-]+$/.test(line) ? [at - 1, at] : [])));
+  return lines
+    .filter((_, at) => !heads.has(at))
+    .map((line) =>
+      line
+        .split(/(?<!\\)\|/)
+        .slice(1, -1)
+        .map((cell) => cell.trim()),
+    );
+}
+
+const named = (text: string): string[] => [...text.matchAll(/`([^`]+)`/g)].map(([, name = '']) => name);
+const firstCells = (text: string): string[] => rows(text).flatMap(([first = '']) => named(first));
+const codeBlocks = (document: string, language: string): string[] =>
+  [...read(document).matchAll(new RegExp(`\`\`\`${language}\\n([\\s\\S]*?)\`\`\``, 'g'))].map(([, text = '']) => text);
+
+const contract = 'docs/reference/workflow.md';
+
+describe('docs/reference/workflow.md', () => {
+  const wireNames = (type: string): string[] =>
+    Object.values(messages)
+      .filter((message) => message.type === type)
+      .map(({ name }) => name);
+  test.each([
+    ['## Phases', [...phases]],
+    ['## Steps', [...steps]],
+    ['## Gates', [...gates]],
+    ['## Signals', wireNames('signal')],
+    ['## Updates', wireNames('update')],
+    ['## Refusals', [...refusals]],
+    ['## Outcomes', [...outcomes]],
+    ['## Search attributes', Object.values(searchAttributes)],
+    ['### Status', Object.keys(Status.shape)],
+  ])('%s lists exactly what the code has', (heading, inCode) => {
+    expect(firstCells(section(contract, heading)).toSorted()).toEqual(inCode.toSorted());
+  });
+
+  test('## Queries lists exactly what the code has', () => {
+    const [queries = ''] = section(contract, '## Queries').split('\n### ');
+    expect(firstCells(queries).toSorted()).toEqual(wireNames('query').toSorted());
+  });
+
+  test('its example payloads are taken', () => {
+    const schemas = {
+      approve: Vote,
+      amend: Amendment,
+      alert: Alert,
+      note: Note,
+      retry: StepMessage,
+      done: StepMessage,
+      skip: StepMessage,
+      close: CloseRequest,
+    };
+    const examples = new Map(rows(section(contract, '## Signals')).map(([name = '', payload = '']) => [named(name)[0], named(payload)[0]]));
+    for (const [name, schema] of Object.entries(schemas)) {
+      const payload: unknown = JSON.parse(examples.get(name) ?? 'null');
+      expect(schema.safeParse(payload).error, name).toBeUndefined();
+    }
+    expect(StartPayload.safeParse(JSON.parse(codeBlocks(contract, 'json')[0] ?? 'null')).error).toBeUndefined();
+  });
+});
+
+test('docs/reference/failures.md lists exactly the failure types, and which are retried', () => {
+  const inDocument = rows(read('docs/reference/failures.md')).map(([type = '', retried]) => [named(type)[0], retried]);
+  expect(inDocument).toEqual(Object.entries(failureTypes).map(([type, { retryable }]) => [type, retryable ? 'yes' : 'no']));
+});
+
+describe('docs/reference/runbook.md', () => {
+  const table = rows(read('docs/reference/runbook.md')).map(([sentence = '', step = '', workflow = '', activity = '', how = '']) => ({
+    sentence,
+    step,
+    workflow,
+    activity,
+    how,
+  }));
+
+  test('each sentence has a step that exists, and no step is without a sentence', () => {
+    const known: readonly string[] = steps;
+    expect(table.length).toBeGreaterThan(30);
+    expect(table.filter(({ step }) => named(step).length === 0 || !named(step).every((name) => known.includes(name)))).toEqual([]);
+    expect(known.filter((name) => !table.some(({ step }) => named(step).includes(name)))).toEqual([]);
+  });
+
+  test('each sentence names a function that its file has', () => {
+    const wrong = table.flatMap(({ sentence, workflow, activity, how }) =>
+      [workflow, activity].flatMap((cell) => {
+        if (cell === 'not in this version') return how.startsWith('not done') ? [] : [`${sentence}: ${cell}`];
+        const [name = '', file = ''] = named(cell);
+        const has = existsSync(join(root, file)) && new RegExp(`\\b${name}\\b\\s*(?:<[^>]*>)?\\(`).test(read(file));
+        return has ? [] : [`${sentence}: ${cell}`];
+      }),
+    );
+    expect(wrong).toEqual([]);
+  });
+
+  test('each file and rule it names exists', () => {
+    const paths = table.flatMap(({ how }) => named(how)).filter((name) => name.startsWith('src/'));
+    expect(paths.filter((path) => !existsSync(join(root, path)))).toEqual([]);
+    const ruleNames = table.flatMap(({ how }) =>
+      [...how.matchAll(/\brules? `(\w+)`(?: and `(\w+)`)?/g)].flatMap(([, ...names]) => names.filter(Boolean)),
+    );
+    expect(ruleNames.length).toBeGreaterThan(3);
+    expect(ruleNames.filter((name) => !read('src/policy/rules.ts').includes(`name: '${name}'`))).toEqual([]);
+  });
+});
+
+describe('examples in the how-to documents', () => {
+  test('policy and contacts are taken', () => {
+    const [policy, tightening, contacts] = codeBlocks('docs/how-to/policy-and-contacts.md', 'yaml').map((text): unknown => parseYaml(text));
+    expect(PolicyFile.safeParse(policy).error).toBeUndefined();
+    expect(PolicyTightening.safeParse(tightening).error).toBeUndefined();
+    expect(Contacts.safeParse(contacts).error).toBeUndefined();
+  });
+
+  test('payloads for the temporal command are taken', () => {
+    const lines = codeBlocks('docs/how-to/incident.md', 'sh').join('\n').replaceAll('\\\n', ' ').split('\n');
+    const inputs = lines.flatMap((line) => {
+      const [, name = '', input] = /--name (\w+) .*--input '(.*)'/.exec(line) ?? [];
+      return input === undefined ? [] : [{ name, input: JSON.parse(input) as unknown }];
+    });
+    const schemas: Readonly<Record<string, z.ZodType>> = { approve: Vote, decide: Decision, amend: Amendment };
+    expect(inputs.map(({ name }) => name)).toEqual(['approve', 'decide', 'amend']);
+    for (const { name, input } of inputs) expect(schemas[name]?.safeParse(input).error, name).toBeUndefined();
+  });
+});

@@ -16,6 +16,9 @@ export interface ContainInput {
 /** No key of a real origin has this fingerprint: facts signed by the pinned origin no longer verify. */
 const noKey = `sha256:${'0'.repeat(64)}`;
 
+/** Name of the evidence that holds the pins as they were. */
+export const pinsBefore = 'blockRelays before';
+
 /** Contain: "Stop new data from the peer first. Do not delete audit events". All of it can be undone. */
 export function containActivities(deps: Deps) {
   return {
@@ -49,7 +52,7 @@ export function containActivities(deps: Deps) {
         return { outcome: 'unavailable', way: 'none', detail: 'this node has no origin pins', evidence: headOf(sealed) };
       }
       const before = await deps.node.originPins(cancelSignal());
-      await seal(deps, ref, 'blockRelays before', 'pins', before);
+      await seal(deps, ref, pinsBefore, 'pins', before);
       const drill = ref.mode === 'drill';
       if (peer.entityUri !== '' && !readBack && !drill) {
         for (const nodeId of peer.nodeIds) {

@@ -46,9 +46,9 @@ const unavailable = new Set([408, 425, 429]);
 
 function httpFailure(error: StigmemHttpError): ApplicationFailure {
   const { status, message, retryAfterMs } = error;
+  if (status === 405 || status === 501) return failure('StigmemUnsupported', message);
   if (unavailable.has(status) || status >= 500) return failure('StigmemUnavailable', message, retryAfterMs ?? undefined);
   if (status === 401 || status === 403) return failure('StigmemUnauthorized', message);
-  if (status === 405 || status === 501) return failure('StigmemUnsupported', message);
   return failure('StigmemRejected', message);
 }
 

@@ -1,6 +1,9 @@
 import { activityInfo } from '@temporalio/activity';
 import type { IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts';
-import { assertBoundNode, cancelSignal, headOf, seal, type Deps } from './deps.ts';
+import { z } from 'zod';
+import { OriginPin } from '../src/stigmem/wire-read.ts';
+import { pinsBefore } from './contain.ts';
+import { assertBoundNode, cancelSignal, evidenceOf, headOf, seal, type Deps } from './deps.ts';
 import { lift } from './fences.ts';
 import { StepFailure } from './failures.ts';
 
@@ -20,13 +23,18 @@ export function restoreActivities(deps: Deps) {
       assertApprovedHere(approvedInRun);
       await assertBoundNode(deps, ref);
       const before = await deps.node.originPins(cancelSignal());
-      const ours = before.filter((pin) => peer?.nodeIds.includes(pin.node_id) && /^sha256:0{64}$/.test(pin.key_fingerprint));
-      for (const { entity_uri, node_id } of readBack || ref.mode === 'drill' ? [] : ours) {
-        await deps.node.deleteOriginPin({ entity_uri, node_id }, cancelSignal());
+      const ours = before.filter((pin) => peer?.nodeIds.includes(pin.node_id) && isContainment(pin));
+      const originals = await originalPins(deps, ref);
+      const originalOf = (own: OriginPin) => originals.find((pin) => pin.entity_uri === own.entity_uri && pin.node_id === own.node_id);
+      for (const own of readBack || ref.mode === 'drill' ? [] : ours) {
+        const { entity_uri, node_id } = own;
+        const original = originalOf(own);
+        if (original) await deps.node.putOriginPin({ entity_uri, node_id, key_fingerprint: original.key_fingerprint }, cancelSignal());
+        else await deps.node.deleteOriginPin({ entity_uri, node_id }, cancelSignal());
       }
       const after = await deps.node.originPins(cancelSignal());
       const sealed = await seal(deps, ref, 'restoreTrust', 'pins', { before, after });
-      const left = after.filter((pin) => ours.some((own) => own.entity_uri === pin.entity_uri && own.node_id === pin.node_id));
+      const left = after.filter((pin) => peer?.nodeIds.includes(pin.node_id) && isContainment(pin));
       const residual = [{ what: 'keys, trust rules and memberships that people changed by hand', why: 'cordon can not see them over HTTP: undo them on the host', count: 1 }];
       const detail = `${ours.length} origin pin(s) of this containment, ${left.length} left`;
       return { outcome: left.length === 0 ? 'verified' : 'unverified', way: 'http', detail, residual, evidence: headOf(sealed) };
@@ -53,6 +61,18 @@ export function restoreActivities(deps: Deps) {
       return { outcome: 'verified', way: 'none', detail: 'no peer was resolved, so no fence was set', evidence: headOf(sealed) };
     },
   };
+}
+
+function isContainment(pin: OriginPin): boolean {
+  return /^sha256:0{64}$/.test(pin.key_fingerprint);
+}
+
+/** The pins as they were before containment's first look, from the evidence. */
+async function originalPins(deps: Deps, ref: IncidentRef): Promise<OriginPin[]> {
+  const store = await evidenceOf(deps, ref);
+  const first = (await store.entries()).find(({ name, round }) => name === pinsBefore && round === ref.round);
+  if (!first) return [];
+  return z.array(OriginPin).parse(await store.readJson(`sha256:${first.sha256}`)).filter((pin) => !isContainment(pin));
 }
 
 function assertApprovedHere(approvedInRun: string): void {

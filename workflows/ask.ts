@@ -54,7 +54,11 @@ async function counted(incident: Incident, gate: Gate): Promise<Answer | undefin
   const before = incident.decided(gate);
   const run = await incident.confirmRun();
   const decided = incident.decided(gate);
-  if (decided === 'approved') incident.shut(gate);
+  if (decided === 'approved') {
+    // Amendments that came beside the approval were about a plan that is no longer asked about.
+    while (gate === 'retract' && incident.amendments.length > 0) answerAmendment(incident, { accepted: false, refusedBecause: 'not_open' });
+    incident.shut(gate);
+  }
   if (decided !== undefined) return decided;
   if (before !== undefined) return undefined;
   const queued = incident.amendments[0];

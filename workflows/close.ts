@@ -1,9 +1,9 @@
-import { condition, ParentClosePolicy, startChild, workflowInfo } from '@temporalio/workflow';
+import { allHandlersFinished, condition, ParentClosePolicy, startChild, workflowInfo } from '@temporalio/workflow';
 import { canonicalJson, planHash, sha256Id } from '../src/contract/canonical.ts';
-import type { Step } from '../src/contract/names.ts';
+import { stepsByPhase, type Step } from '../src/contract/names.ts';
 import type { CloseRequest, IncidentResult } from '../src/contract/schemas.ts';
 import type { IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts';
-import { askPeople } from './ask.ts';
+import { answerAmendment, askPeople } from './ask.ts';
 import type { GatePlan } from './gates.ts';
 import type { Incident } from './incident.ts';
 import { holdNewAlerts, notices } from './notices.ts';
@@ -18,7 +18,7 @@ export type Closing = 'switch' | { readonly duplicateOf: string } | { readonly c
 /** Someone asks to close: expelled waits at gate `close`, dismissed at gate `restore`, since it opens doors again. */
 export async function closeDesk(incident: Incident, outcome: CloseRequest['outcome']): Promise<Closing> {
   const { state } = incident;
-  const gate = outcome === 'expelled' ? 'close' : 'restore';
+  const gate = gateOf(outcome);
   for (;;) {
     if (!state.closeAsked[outcome]) {
       await condition(() => incident.closeRequests.some((asked) => asked.outcome === outcome));
@@ -44,6 +44,10 @@ export async function closeDesk(incident: Incident, outcome: CloseRequest['outco
   }
 }
 
+function gateOf(outcome: CloseRequest['outcome']): 'close' | 'restore' {
+  return outcome === 'expelled' ? 'close' : 'restore';
+}
+
 function closePlan(incident: Incident, { outcome, by, reason }: CloseRequest): GatePlan {
   const items = [{ id: outcome, action: 'close', contentHash: sha256Id(canonicalJson({ outcome, by, reason })) }];
   const residual = residualOf(incident.state).length;
@@ -59,25 +63,23 @@ function closePlan(incident: Incident, { outcome, by, reason }: CloseRequest): G
 /** Ends the incident: what the outcome still needs, the final evidence, the report. */
 export async function close(incident: Incident, ending: Exclude<Closing, 'switch'>): Promise<IncidentResult> {
   const { state } = incident;
+  const outcome = 'duplicateOf' in ending ? 'duplicate' : ending.closedAs;
+  turnAway(incident);
+  if (outcome === 'expelled') recordNotDone(incident);
   state.pending = {};
   state.gates = {};
-  if ('duplicateOf' in ending) {
-    state.outcome = 'duplicate';
-    incident.warn(`${ending.duplicateOf} holds this peer; our alerts were handed over to it.`);
-  } else {
-    state.outcome = ending.closedAs;
-    if (ending.closedAs === 'dismissed') await undoContainment(incident);
-    else if (state.peer) await notices(incident);
-  }
-  if (!('duplicateOf' in ending)) await holdNewAlerts(incident);
-  const outcome = state.outcome;
+  if (outcome === 'dismissed') await undoContainment(incident);
+  if (outcome === 'expelled' && state.peer) await notices(incident);
+  if (outcome !== 'duplicate') await holdNewAlerts(incident);
+  await approvedInThisRun(incident);
+  state.outcome = outcome;
   incident.enter('closed');
   const sealed = await insist(incident, 'seal', ({ ref }) =>
     collect.seal({
       ref,
       outcome,
       ...(state.closing ? { closing: state.closing } : {}),
-      status: incident.snapshot(),
+      status: { ...incident.snapshot(), state: 'closed', waitingFor: [] },
       alerts: state.heldAlerts,
       ours: state.ourNode,
       peer: state.peer,
@@ -91,14 +93,49 @@ export async function close(incident: Incident, ending: Exclude<Closing, 'switch
   if (incident.mode === 'live' && peer && ourNode) {
     await insist(incident, 'seal', ({ ref }) => read.releasePeer({ ref, peer, ourNodeId: ourNode.nodeId }));
   }
-  const { workflowId, runId, firstExecutionRunId } = workflowInfo();
+  // A reset while the last evidence was sealed voids the approval all the same.
+  await approvedInThisRun(incident);
+  const { workflowId, firstExecutionRunId } = workflowInfo();
+  // The run as history has it: a reset copy has to start the same child.
+  const runId = await incident.confirmRun();
   await startChild(SealHistory, {
     workflowId: `cordon-seal:${firstExecutionRunId}:${runId}`,
     args: [{ incident: workflowId, runId }],
     parentClosePolicy: ParentClosePolicy.ABANDON,
   });
+  turnAway(incident);
   incident.publish();
+  await condition(allHandlersFinished);
   return { outcome, residual: residualOf(state), evidenceHead: state.evidence.head, report: sealed?.report ?? '' };
+}
+
+/** What was asked and not served when the incident closes is refused on record. */
+function turnAway(incident: Incident): void {
+  while (incident.amendments.length > 0) answerAmendment(incident, { accepted: false, refusedBecause: 'closed' });
+  for (const { by, do: what, step: name } of incident.commands.splice(0)) incident.refuse('closed', by, `${what} ${name}`);
+  for (const { by, outcome } of incident.closeRequests.splice(0)) incident.refuse('closed', by, `close ${outcome}`);
+}
+
+/** Expelled before the page was done: what was never done is residual risk, not silence. */
+function recordNotDone(incident: Incident): void {
+  const { identify, contain, investigate, retract } = stepsByPhase;
+  for (const name of [...identify, ...contain, ...investigate, ...retract]) {
+    if (incident.isDone(name)) continue;
+    const why = incident.state.pending[name]?.why;
+    incident.record(name, { outcome: 'unverified', way: 'none', detail: `not done when the incident was closed${why === undefined ? '' : `: ${why}`}` });
+  }
+}
+
+/** An approval counts in the run it was given in: after a reset people are asked again, until they approve. */
+async function approvedInThisRun(incident: Incident): Promise<void> {
+  const { state } = incident;
+  while (state.closing && state.closing.approvedInRun !== (await incident.confirmRun())) {
+    const { approvedInRun: _void, ...request } = state.closing;
+    const gate = gateOf(request.outcome);
+    const answer = await askPeople(incident, gate, closePlan(incident, request), { requestedBy: request.by });
+    if (answer === 'approved') state.closing = { ...request, approvedInRun: state.recordedRun };
+    else incident.shut(gate);
+  }
 }
 
 /** Dismissed: lifts what containment did, in order, each read back; what stays is listed. */
@@ -132,8 +169,6 @@ async function whileApproved(incident: Incident, name: Step, lift: Lift): Promis
     });
     if (!askAgain || !state.closing) return;
     incident.forget(name);
-    await incident.confirmRun();
-    while ((await askPeople(incident, 'restore', closePlan(incident, state.closing), { requestedBy: state.closing.by })) !== 'approved') incident.shut('restore');
-    state.closing = { ...state.closing, approvedInRun: state.recordedRun };
+    await approvedInThisRun(incident);
   }
 }

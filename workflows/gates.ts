@@ -82,11 +82,12 @@ export function tally(gate: OpenGate, policy: Policy): { have: number; need: num
   };
 }
 
-/** Which run's digest was named: this run's, the recorded one's, or none. */
-export function runNamed(gate: OpenGate, digest: string, runs: Runs): string | undefined {
-  if (digestMatches(digest, digestOf(gate, runs.current))) return runs.current;
-  if (digestMatches(digest, digestOf(gate, runs.recorded))) return runs.recorded;
-  return undefined;
+/**
+ * Does this digest name the opening, in the run an activity last saw? What a message does must not hang on
+ * workflowInfo().runId: it is another in each reset copy, and the copied part has to replay as it was.
+ */
+export function namesOpening(gate: OpenGate, digest: string, { recorded }: Pick<Runs, 'recorded'>): boolean {
+  return digestMatches(digest, digestOf(gate, recorded));
 }
 
 /**
@@ -111,8 +112,8 @@ export function reduceVote(
   if (!isGate(vote.gate)) return refuse('unknown_gate');
   const open = gates[vote.gate];
   if (!open || open.held || isDecided(open, policy)) return refuse('not_open');
-  const run = runNamed(open, vote.digest, runs);
-  if (run === undefined) return refuse('stale_digest', open);
+  if (!namesOpening(open, vote.digest, runs)) return refuse('stale_digest', open);
+  const run = runs.recorded;
   if (!mayDecide(open, policy, vote.by)) return refuse('not_allowed', open);
   if (open.votes.some((counted) => counted.run === run && samePerson(counted.by, vote.by))) {
     return refuse('already_counted', open);

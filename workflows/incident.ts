@@ -1,13 +1,13 @@
-import { condition, setCurrentDetails, upsertMemo, upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
-import { isStep, phaseOf, searchAttributes, type Gate, type Mode, type Phase, type Refusal, type Step } from '../src/contract/names.ts';
+import { CancellationScope, condition, setCurrentDetails, upsertMemo, upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
+import { isGate, isStep, phaseOf, searchAttributes, type Gate, type Mode, type Phase, type Refusal, type Step } from '../src/contract/names.ts';
 import type { AmendAnswer, Amendment, CloseRequest, Coverage, DecisionAnswer, StepMessage, Status, Vote } from '../src/contract/schemas.ts';
 import type { EvidenceHead, FirstBad, IncidentRef, StepResult } from '../src/contract/steps.ts';
-import { digestOf, isDecided, openGate, reduceVote, runNamed, tally, type GatePlan, type OpenGate, type Runs } from './gates.ts';
+import { digestOf, isDecided, namesOpening, openGate, reduceVote, tally, type GatePlan, type OpenGate, type Runs } from './gates.ts';
 import { here } from './policies.ts';
 import { detailsOf, memoOf, searchAttributesOf, statusOf } from './status.ts';
 import type { IncidentState, PendingStep, StepCommand } from './state.ts';
 
-const kept = { refusals: 50, notes: 50, alerts: 500, warnings: 50, coverage: 100 } as const;
+const kept = { refusals: 50, notes: 50, alerts: 500, alertChars: 300, amendmentChars: 300_000, warnings: 50, coverage: 100 } as const;
 
 interface QueuedAmendment {
   readonly amendment: Amendment;
@@ -28,6 +28,7 @@ export class Incident {
   busy = 0;
   messages = 0;
   private published = '';
+  private asking: Promise<string> | undefined;
 
   constructor(public state: IncidentState) {}
 
@@ -157,8 +158,20 @@ export class Incident {
   }
 
   // ── what messages do ───────────────────────────────────────────────────────────────────────────
+  // In handlers the root scope is current, which a cancel request cancels: what they wait for must not be.
 
-  vote(decision: 'approve' | 'reject', vote: Vote): DecisionAnswer {
+  /** A message that fits no run this history has seen may name the one a reset made: an activity knows. */
+  private async learnRun(fits: () => boolean): Promise<void> {
+    if (fits()) return;
+    this.asking ??= CancellationScope.nonCancellable(() => this.confirmRun()).finally(() => (this.asking = undefined));
+    await this.asking;
+  }
+
+  async vote(decision: 'approve' | 'reject', vote: Vote): Promise<DecisionAnswer> {
+    await this.learnRun(() => {
+      const open = isGate(vote.gate) ? this.gate(vote.gate) : undefined;
+      return !open || namesOpening(open, vote.digest, this.runs);
+    });
     const { gates, verdict } = reduceVote(this.state.gates, this.state.policy, this.runs, decision, vote, this.now());
     this.state.gates = gates;
     const { refusedBecause, have, need, digest } = verdict;
@@ -174,6 +187,17 @@ export class Incident {
 
   /** Queues an amendment, or says why not; the retract gate narrows the plan and answers. */
   async amend(amendment: Amendment): Promise<AmendAnswer> {
+    // It is handed on to an activity whole, and one payload holds 2 MB.
+    const size = JSON.stringify(amendment.keep).length;
+    if (size > kept.amendmentChars) {
+      const detail = `amend: keep: expected at most ${kept.amendmentChars} characters in all, got ${size}: amend in parts`;
+      this.refuse('malformed', amendment.by, detail);
+      return { accepted: false, refusedBecause: 'malformed', detail };
+    }
+    await this.learnRun(() => {
+      const asked = this.gate('retract');
+      return !asked || namesOpening(asked, amendment.digest, this.runs);
+    });
     const open = this.gate('retract');
     const refusal = this.amendRefusal(open, amendment);
     if (refusal || !open) {
@@ -181,22 +205,22 @@ export class Incident {
       this.refuse(refusedBecause, amendment.by, 'amend retract');
       return { accepted: false, refusedBecause, ...(open ? { digest: digestOf(open, this.runs.current) } : {}) };
     }
-    const queued: QueuedAmendment = { amendment, run: runNamed(open, amendment.digest, this.runs) ?? '' };
+    const queued: QueuedAmendment = { amendment, run: this.state.recordedRun };
     this.amendments.push(queued);
-    await condition(() => queued.answer !== undefined);
+    await CancellationScope.nonCancellable(() => condition(() => queued.answer !== undefined));
     return queued.answer ?? { accepted: false, refusedBecause: 'not_open' };
   }
 
   private amendRefusal(open: OpenGate | undefined, amendment: Amendment): Refusal | undefined {
     if (!open || this.decided('retract') || this.amendments.length >= 10) return 'not_open';
-    if (runNamed(open, amendment.digest, this.runs) === undefined) return 'stale_digest';
+    if (!namesOpening(open, amendment.digest, this.runs)) return 'stale_digest';
     const { approvers } = this.state.policy.gates.retract;
     const known = approvers?.map((name) => name.normalize('NFKC').trim().toLowerCase());
     return known && !known.includes(amendment.by.normalize('NFKC').trim().toLowerCase()) ? 'not_allowed' : undefined;
   }
 
-  stepCommand(command: StepCommand['do'], message: StepMessage): void {
-    const run = this.runThatMatches(message.run);
+  async stepCommand(command: StepCommand['do'], message: StepMessage): Promise<void> {
+    const run = await this.runThatMatches(message.run);
     if (run === undefined) return this.refuse('stale_run', message.by, `${command} ${message.step}`);
     const { step } = message;
     const waits = isStep(step) && this.state.pending[step] !== undefined;
@@ -206,8 +230,8 @@ export class Incident {
     this.commands.push({ do: command, step, by: message.by, note: message.note ?? '', run });
   }
 
-  closeRequest(request: CloseRequest): void {
-    const run = this.runThatMatches(request.run);
+  async closeRequest(request: CloseRequest): Promise<void> {
+    const run = await this.runThatMatches(request.run);
     if (run === undefined) return this.refuse('stale_run', request.by, `close ${request.outcome}`);
     const gate = request.outcome === 'expelled' ? 'close' : 'restore';
     const asked = this.closeRequests.some(({ outcome }) => outcome === request.outcome);
@@ -216,15 +240,19 @@ export class Incident {
     this.closeRequests.push({ ...request, runNamed: run });
   }
 
-  private runThatMatches(prefix: string): string | undefined {
-    const { current, recorded } = this.runs;
-    if (current.startsWith(prefix)) return current;
-    return recorded.startsWith(prefix) ? recorded : undefined;
+  private async runThatMatches(prefix: string): Promise<string | undefined> {
+    await this.learnRun(() => this.state.recordedRun.startsWith(prefix));
+    const { recordedRun } = this.state;
+    return recordedRun.startsWith(prefix) ? recordedRun : undefined;
   }
 
   alert(alert: IncidentState['alerts'][number]): void {
     this.state.alertCount += 1;
-    if (this.state.alerts.length < kept.alerts) this.state.alerts = [...this.state.alerts, alert];
+    if (this.state.alerts.length >= kept.alerts) return;
+    // The whole of it stands in the history; one payload could not hold five hundred of the longest.
+    const { detail, ...named } = alert;
+    const short = detail === undefined ? named : { ...named, detail: detail.slice(0, kept.alertChars) };
+    this.state.alerts = [...this.state.alerts, short];
   }
 
   note(by: string, text: string): void {

@@ -31,7 +31,7 @@ export function listen(incident: Incident): void {
     return detail.slice(0, 500);
   };
 
-  setHandler(decideUpdate, (...args) => {
+  setHandler(decideUpdate, async (...args) => {
     incident.messages += 1;
     const parsed = parse(Decision, args);
     if ('expected' in parsed) {
@@ -48,17 +48,17 @@ export function listen(incident: Incident): void {
     return incident.amend(parsed.value);
   }, { description: 'Narrow the retract plan: keep facts, with a justification' });
 
-  const on = <S extends z.ZodType>(name: string, schema: S, record: (payload: z.infer<S>) => void) => (...args: unknown[]): void => {
+  const on = <S extends z.ZodType>(name: string, schema: S, record: (payload: z.infer<S>) => unknown) => async (...args: unknown[]): Promise<void> => {
     incident.messages += 1;
     const parsed = parse(schema, args);
     if ('expected' in parsed) malformed(name, args, parsed.expected);
-    else record(parsed.value);
+    else await record(parsed.value);
   };
 
   const shape = '{"gate":"retract","digest":"sha256:…","by":"you"}';
-  setHandler(approveSignal, on('approve', Vote, (vote) => void incident.vote('approve', vote)), { description: `Approve one opening of a gate: ${shape}` });
-  setHandler(rejectSignal, on('reject', Vote, (vote) => void incident.vote('reject', vote)), { description: `Reject one opening of a gate: ${shape}` });
-  setHandler(amendSignal, on('amend', Amendment, (amendment) => void incident.amend(amendment)), {
+  setHandler(approveSignal, on('approve', Vote, (vote) => incident.vote('approve', vote)), { description: `Approve one opening of a gate: ${shape}` });
+  setHandler(rejectSignal, on('reject', Vote, (vote) => incident.vote('reject', vote)), { description: `Reject one opening of a gate: ${shape}` });
+  setHandler(amendSignal, on('amend', Amendment, (amendment) => incident.amend(amendment)), {
     description: 'Narrow the retract plan: {"gate":"retract","digest":"sha256:…","keep":[{"factId":"…","justification":"…"}],"by":"you"}',
   });
   setHandler(alertSignal, on('alert', Alert, (alert) => incident.alert(alert)), { description: 'Another alert about this peer: {"name":"peer_replay_burst"}' });

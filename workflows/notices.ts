@@ -45,12 +45,15 @@ function noticeFacts(incident: Incident) {
 /** Alerts that came since the last look are held against the audit too. */
 export async function holdNewAlerts(incident: Incident): Promise<void> {
   const { state } = incident;
-  const fresh = state.alerts.slice(state.alertsHeldUpTo);
+  const from = state.alertsHeldUpTo;
+  const fresh = state.alerts.slice(from);
   if (fresh.length === 0 || !state.peer) return;
   const upTo = state.alerts.length;
   const held = await insist(incident, 'captureLocal', ({ ref }) => collect.holdAlerts({ ref, peer: state.peer, alerts: fresh }));
   if (!held) return;
   incident.absorb(held);
+  // The notices and the plan look at the same time.
+  if (state.alertsHeldUpTo !== from) return;
   state.heldAlerts = [...state.heldAlerts, ...held.alerts];
   state.alertsHeldUpTo = upTo;
 }

@@ -12,6 +12,10 @@ import { insist } from './steps.ts';
 /** A run takes this many messages before it hands over; the server refuses signals for good at 10,000. */
 const messagesPerRun = 2_000;
 const eventsPerRun = 8_000;
+/** A start is handed on to activities, and one payload holds 2 MB. */
+const startChars = 300_000;
+/** What one run may hand to the next, in bytes. */
+const handedOver = 1_500_000;
 
 /**
  * Takes the start payload, or what the run before carried over, and listens before anything else.
@@ -19,9 +23,15 @@ const eventsPerRun = 8_000;
  */
 export function openIncident(args: readonly unknown[]): Incident {
   const info = workflowInfo();
+  // A scheduled run looks like one that was handed over, and its arguments are what somebody typed.
+  if (info.cronSchedule !== undefined) {
+    throw ApplicationFailure.nonRetryable(`start: expected no cron schedule, got ${info.cronSchedule.slice(0, 100)}: an incident is started once`, 'InvalidInput');
+  }
   const carried = info.continuedFromExecutionRunId !== undefined && args.length === 2;
+  // The run this history was begun in: the same in a reset copy, where runId is another.
+  const run = info.originalExecutionRunId || info.runId;
   // What we handed over ourselves is trusted; what people typed is not.
-  const state = carried ? (args[1] as IncidentState) : newState(parseStart(args), defaultPolicy, info.runId);
+  const state = carried ? underNewDigests(args[1] as IncidentState, run) : newState(parseStart(args), defaultPolicy, run);
   const incident = new Incident(state);
   listen(incident);
   CancellationScope.current().cancelRequested.catch(() => {
@@ -35,7 +45,10 @@ function parseStart(args: readonly unknown[]): StartPayload {
     throw ApplicationFailure.nonRetryable(`start: expected exactly one JSON object, got ${args.length} arguments`, 'InvalidInput');
   }
   const parsed = StartPayload.safeParse(args[0]);
-  if (!parsed.success) throw ApplicationFailure.nonRetryable(`start: ${explainIssues(parsed.error, args[0])}`, 'InvalidInput');
+  // Cut: names of unknown fields stand in the message, and one too large for the server would be a task that fails for ever.
+  if (!parsed.success) throw ApplicationFailure.nonRetryable(`start: ${explainIssues(parsed.error, args[0])}`.slice(0, 2_000), 'InvalidInput');
+  const size = JSON.stringify(parsed.data).length;
+  if (size > startChars) throw ApplicationFailure.nonRetryable(`start: alerts: expected at most ${startChars} characters in all, got ${size}`, 'InvalidInput');
   return parsed.data;
 }
 
@@ -43,10 +56,17 @@ function parseStart(args: readonly unknown[]): StartPayload {
 export async function openRun(incident: Incident): Promise<void> {
   const { state } = incident;
   const { originalExecutionRunId, continuedFromExecutionRunId } = workflowInfo();
-  const opened = await insist(incident, 'resolvePeer', ({ ref }) =>
-    read.openRun({ ref, originalRun: originalExecutionRunId, start: state.start, ...(continuedFromExecutionRunId === undefined ? {} : { previousRun: continuedFromExecutionRunId }) }),
-  );
-  if (!opened) return;
+  const open = () =>
+    insist(incident, 'resolvePeer', ({ ref }) =>
+      read.openRun({ ref, originalRun: originalExecutionRunId, start: state.start, ...(continuedFromExecutionRunId === undefined ? {} : { previousRun: continuedFromExecutionRunId }) }),
+    );
+  let opened = await open();
+  while (!opened) {
+    // Without the policy in force anybody would count as an approver.
+    incident.forget('resolvePeer');
+    incident.note('cordon', 'The policy in force is not known yet: this can not be skipped.');
+    opened = await open();
+  }
   incident.absorb(opened);
   state.recordedRun = opened.run;
   state.registeredSearchAttributes = opened.registeredSearchAttributes;
@@ -57,23 +77,24 @@ export async function openRun(incident: Incident): Promise<void> {
       throw ApplicationFailure.nonRetryable(message, 'InvalidInput');
     }
     state.policy = tightened.policy;
-  } else carryDecisions(incident, opened.isReset);
+  } else if (opened.isReset) voidCarried(incident);
   incident.publish();
 }
 
-/** Continue-as-new carries counted approvals under the new digest; a reset of the new run voids them. */
-function carryDecisions(incident: Incident, isReset: boolean): void {
+/** Continue-as-new carries counted approvals: they count under the new run's digests. */
+function underNewDigests(state: IncidentState, run: string): IncidentState {
+  const gates = Object.entries(state.gates).map(([gate, open]) => [gate, { ...open, votes: open.votes.map((vote) => ({ ...vote, run })) }]);
+  return { ...state, recordedRun: run, gates: Object.fromEntries(gates), go: state.go && { ...state.go, approvedInRun: run } };
+}
+
+/** A reset of a run voids what was carried into it. */
+function voidCarried(incident: Incident): void {
   const { state } = incident;
-  const run = state.recordedRun;
-  for (const open of Object.values(state.gates)) {
-    incident.setGate({ ...open, votes: isReset ? [] : open.votes.map((vote) => ({ ...vote, run })) });
-  }
-  if (state.go) state.go = isReset ? null : { ...state.go, approvedInRun: run };
-  if (isReset) {
-    state.closeAsked = {};
-    state.skipAsked = null;
-    state.gates = Object.fromEntries(Object.entries(state.gates).filter(([gate]) => gate === 'retract'));
-  }
+  for (const open of Object.values(state.gates)) incident.setGate({ ...open, votes: [] });
+  state.go = null;
+  state.closeAsked = {};
+  state.skipAsked = null;
+  state.gates = Object.fromEntries(Object.entries(state.gates).filter(([gate]) => gate === 'retract'));
 }
 
 /** Resolves when this run should hand over to the next: never in the middle of a step, and not while a gate is open unless the limits force it. */
@@ -91,5 +112,28 @@ export async function switchRun(incident: Incident): Promise<never> {
   for (const { by, step } of incident.commands) incident.refuse('stale_run', by, `${step}: crossed the switch to a new run`);
   for (const { by, outcome } of incident.closeRequests) incident.refuse('stale_run', by, `close ${outcome}: crossed the switch to a new run`);
   await condition(allHandlersFinished);
-  return continueAsNew(incident.state.start, incident.state);
+  const state = smallEnough(incident.state);
+  return continueAsNew(state.start, state);
+}
+
+/** A state too large for one payload could never be handed over: what stands in history or evidence as well is left out. */
+function smallEnough(whole: IncidentState): IncidentState {
+  const { alerts: _, ...start } = whole.start;
+  const state = { ...whole, start };
+  if (bytesOf(state) <= handedOver) return state;
+  const withoutItems = <T extends { readonly items?: unknown }>({ items: __, ...plan }: T): Omit<T, 'items'> => plan;
+  const gates = Object.entries(state.gates).map(([gate, open]) => [gate, open.plan.evidenceId === undefined ? open : { ...open, plan: withoutItems(open.plan) }]);
+  return {
+    ...state,
+    gates: Object.fromEntries(gates),
+    plan: state.plan && withoutItems(state.plan),
+    next: state.next && withoutItems(state.next),
+    go: state.go && { ...state.go, plan: withoutItems(state.go.plan) },
+    alerts: state.alerts.map(({ detail: __, ...alert }) => alert),
+    heldAlerts: state.heldAlerts.map((alert) => ({ ...alert, eventIds: [] })),
+  };
+}
+
+function bytesOf(value: unknown): number {
+  return new TextEncoder().encode(JSON.stringify(value)).length;
 }

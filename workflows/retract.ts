@@ -1,7 +1,8 @@
 import { condition } from '@temporalio/workflow';
+import { factActions } from '../src/contract/names.ts';
 import type { PlanRef, Undone } from '../src/contract/steps.ts';
 import { answerAmendment, askPeople } from './ask.ts';
-import { digestOf, type GatePlan } from './gates.ts';
+import { digestOf, namesOpening, type GatePlan } from './gates.ts';
 import type { Incident } from './incident.ts';
 import { holdNewAlerts } from './notices.ts';
 import { collect, undo } from './policies.ts';
@@ -25,7 +26,8 @@ export async function retractWhatIsApproved(incident: Incident): Promise<void> {
       incident.shut('retract');
       return;
     }
-    const answer = await askPeople(incident, 'retract', gatePlan(plan));
+    // Rejected before continue-as-new: it still holds.
+    const answer = incident.gate('retract')?.held ? 'rejected' : await askPeople(incident, 'retract', gatePlan(plan));
     if (answer === 'amended') await narrow(incident, plan);
     if (answer === 'approved') await makeAgain(incident, plan);
     if (answer === 'rejected') await holdRejected(incident);
@@ -39,6 +41,11 @@ async function narrow(incident: Incident, plan: PlanRef): Promise<void> {
   const queued = incident.amendments[0];
   if (!queued) return;
   const { amendment, run } = queued;
+  const asked = incident.gate('retract');
+  if (!asked || !namesOpening(asked, amendment.digest, incident.runs)) {
+    const digest = asked && digestOf(asked, incident.runs.current);
+    return answerAmendment(incident, { accepted: false, refusedBecause: 'stale_digest', ...(digest === undefined ? {} : { digest }) });
+  }
   const narrowed = await insist(incident, 'assess', ({ ref }) => collect.narrowPlan({ ref, plan, keep: amendment.keep, by: amendment.by }));
   if (!narrowed) return answerAmendment(incident, { accepted: false, refusedBecause: 'not_open' });
   incident.absorb(narrowed);
@@ -91,6 +98,7 @@ async function undoApproved(incident: Incident, go: NonNullable<typeof incident.
     await waitForQuota(incident, undone, undone.pause);
     return;
   }
+  if (state.pending.undoFacts) incident.resume('undoFacts');
   state.go = null;
   if (state.next) {
     state.plan = state.next;
@@ -107,9 +115,13 @@ async function waitForQuota(incident: Incident, { done, total }: Undone, pause: 
     why: `${done} of ${total} facts are done. ${pause.why}`,
     how: `Nothing to do: it goes on at ${until}. cordon retry <incident> undoFacts --by <you> goes on at once.`,
   });
-  const told = () => incident.commands.some(({ step: name, do: what }) => name === 'undoFacts' && what === 'retry');
-  await condition(told, Math.max(1, pause.ms));
-  incident.takeCommand(({ step: name }) => name === 'undoFacts');
+  const about = ({ step: name }: { readonly step: string }) => name === 'undoFacts';
+  for (let word: string | undefined = ''; word !== undefined && word !== 'retry'; ) {
+    await condition(() => incident.commands.some(about), Math.max(1, Date.parse(until) - Date.now()));
+    const command = incident.takeCommand(about);
+    word = command?.do;
+    if (command && word !== 'retry') incident.note('cordon', `undoFacts: ${command.by} sent ${command.do}, but it only waits for the write quota: use retry, or close`);
+  }
   incident.resume('undoFacts');
 }
 
@@ -153,8 +165,8 @@ function actionable(plan: PlanRef): number {
 
 function gatePlan(plan: PlanRef): GatePlan {
   const counts: Record<string, number> = { ...plan.counts };
-  const summary = Object.entries(counts)
-    .map(([action, count]) => `${action} ${count}`)
+  const summary = factActions
+    .flatMap((action) => (counts[action] === undefined ? [] : [`${action} ${counts[action]}`]))
     .join(', ');
   return { planHash: plan.planHash, counts, summary, evidenceId: plan.evidenceId, ...(plan.items ? { items: plan.items } : {}) };
 }

@@ -31,15 +31,14 @@ function inPageOrder(records: readonly StepRecord[]): StepRecord[] {
 
 /** What is not done, as residual risk: steps that are not verified or manual, and what they left behind. */
 export function residualOf(state: IncidentState): Residual[] {
-  return inPageOrder(state.steps)
+  const all = inPageOrder(state.steps)
     .filter(({ round }) => round === state.round)
-    .flatMap(({ name, outcome, detail, residual }) =>
-      outcome === 'verified' || outcome === 'manual'
-        ? residual
-        : residual.length > 0
-          ? residual
-          : [{ what: name, why: `${outcome}: ${detail}`, count: 1 }],
-    );
+    .flatMap(({ name, outcome, detail, residual }) => {
+      const isDone = outcome === 'verified' || outcome === 'manual';
+      return isDone || residual.length > 0 ? residual : [{ what: name, why: `${outcome}: ${detail}`, count: 1 }];
+    });
+  // Two steps may see the same thing: the later one counts.
+  return [...new Map(all.map((residual) => [`${residual.what} ${residual.why}`, residual])).values()];
 }
 
 /** Answer of query `status`. */
@@ -60,7 +59,7 @@ export function statusOf(state: IncidentState, ids: { incident: string; runId: s
     },
     phase: state.phase,
     round: state.round,
-    state: state.outcome ? 'closed' : parked ? 'parked' : gateWaits ? 'waiting' : 'running',
+    state: parked ? 'parked' : gateWaits ? 'waiting' : state.outcome ? 'closed' : 'running',
     outcome: state.outcome,
     waitingFor: waiting,
     steps: inPageOrder(state.steps).map(({ residual: _residual, ...step }) => step),

@@ -49,7 +49,7 @@ export async function insist<T>(incident: Incident, name: Step, act: (attempt: A
   try {
     for (let waitMs = firstWaitMs; ; waitMs = Math.min(waitMs * 2, longestWaitMs)) {
       const ref = incident.ref(phaseOf(name));
-      const tried = await attempt(() => act({ ref, readBack: false, ...(hint === undefined ? {} : { hint }) }));
+      const tried = await attempt(() => act({ ref, readBack: false, ...(hint === undefined ? {} : { hint }) }), hint !== undefined);
       if ('result' in tried) {
         if (incident.state.pending[name]?.kind === 'parked') incident.resume(name);
         return tried.result;
@@ -59,7 +59,9 @@ export async function insist<T>(incident: Incident, name: Step, act: (attempt: A
       log.warn('step parked', { step: name, why: tried.why });
       const woken = await parked(incident, name, waitMs, look);
       if (woken === 'ended') return undefined;
-      hint = woken.hint ?? hint;
+      // A note names a peer only where one was asked for; one that fits none is forgotten, and the question stands again.
+      if (tried.type === 'PeerAmbiguous') hint = woken.hint ?? hint;
+      else if (tried.type === 'PeerNotFound') hint = woken.hint;
     }
   } finally {
     incident.busy -= 1;
@@ -75,14 +77,16 @@ async function parked(
 ): Promise<'ended' | { readonly hint?: string }> {
   const deadline = Date.now() + waitMs;
   const wants = (command: StepCommand) => command.step === name && !needsGate(command);
+  // Not whether the step is done: what belongs to it (a claim, alerts that came later) parks under its name when it is.
+  const ended = () => incident.state.pending[name] === undefined;
   for (;;) {
     incident.busy -= 1;
     try {
-      await condition(() => incident.isDone(name) || incident.commands.some(wants), Math.max(1, deadline - Date.now()));
+      await condition(() => ended() || incident.commands.some(wants), Math.max(1, deadline - Date.now()));
     } finally {
       incident.busy += 1;
     }
-    if (incident.isDone(name)) return 'ended';
+    if (ended()) return 'ended';
     const command = incident.takeCommand(wants);
     if (!command && Date.now() >= deadline) return {};
     if (!command || !(await stillCounts(incident, command))) continue;
@@ -117,6 +121,7 @@ export async function manualStepDesk(incident: Incident, acts: Partial<Record<St
       if (command.do === 'skip') skip(incident, command);
       else if (command.do === 'done') await readBack(incident, command, act);
       else if (act) await tryAgain(incident, command.step, act);
+      else incident.note('cordon', `${command.step}: there is nothing to try again; do what status says, then send skip`);
     } finally {
       incident.busy -= 1;
     }
@@ -148,7 +153,7 @@ export async function skipDesk(incident: Incident): Promise<never> {
     const command = state.skipAsked;
     const isMoot = () => state.pending[command.step] === undefined;
     const answer = await askPeople(incident, 'skip', skipPlan(command), { requestedBy: command.by, isMoot });
-    if (answer === 'approved') skip(incident, command);
+    if (answer === 'approved' && !isMoot()) skip(incident, command);
     if (answer === 'rejected') incident.shut('skip');
     state.skipAsked = null;
   }
@@ -210,14 +215,14 @@ async function stillCounts(incident: Incident, command: StepCommand): Promise<bo
 
 type Tried<T> = { readonly result: T } | { readonly type: FailureType | 'Unknown'; readonly why: string; readonly how: string };
 
-async function attempt<T>(act: () => Promise<T>): Promise<Tried<T>> {
+async function attempt<T>(act: () => Promise<T>, hinted = false): Promise<Tried<T>> {
   try {
     return { result: await act() };
   } catch (error) {
     if (isCancellation(error)) throw error;
     const type = failureTypeOf(error);
     // Nothing that time or people at this incident could mend: the start itself was wrong.
-    if (type === 'PeerNotFound' || type === 'InvalidInput') {
+    if ((type === 'PeerNotFound' && !hinted) || type === 'InvalidInput') {
       throw ApplicationFailure.nonRetryable(error instanceof ActivityFailure ? (error.cause ?? error).message : String(error), type);
     }
     return explain(error);

@@ -1,14 +1,15 @@
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import type { Status } from '../contract/schemas.ts';
+import { listIncidentFolders } from '../evidence/find.ts';
+import { verifyFolder } from '../evidence/verify.ts';
 import { connectTemporal, loadTemporalSettings } from '../temporal.ts';
 import { attack } from './attack.ts';
 import { Narrator } from './narrate.ts';
 import { Operator } from './operator.ts';
 import { liveHonestly, startParties } from './parties.ts';
 import { alertAndContain, approveAndUndo, askAgain, expel, secondIncidentJoins, type Scene } from './story.ts';
-import { verifyFolder } from '../evidence/verify.ts';
-import { listIncidentFolders } from '../evidence/find.ts';
 
 const usage = `usage: npm run demo [-- --interactive] [-- --json FILE]
   --interactive   stop at the gates and leave them to you
@@ -33,13 +34,14 @@ export async function runDemo(args: readonly string[]): Promise<number> {
   const story = new Narrator();
   story.chapter('Four Stigmem nodes and a Temporal server start, all real, all on loopback');
   const parties = await startParties();
+  let result: Result;
   try {
     story.say(`home is ours (${parties.ours.url}), mallory is the peer that will turn (${parties.peer.url}), innocent and downstream are peers too.`);
     story.say(`Temporal Web UI: ${parties.temporal.uiUrl}`);
     const temporal = await connectTemporal(loadTemporalSettings({ TEMPORAL_ADDRESS: parties.temporal.address }), { timeoutMs: 10_000 });
     const operator = new Operator(parties, story, temporal);
     try {
-      await tell(parties, story, operator, options.interactive ?? false);
+      result = await tell(parties, story, operator, options.interactive ?? false);
     } finally {
       await operator.worker.stop();
       await temporal.close();
@@ -47,15 +49,29 @@ export async function runDemo(args: readonly string[]): Promise<number> {
   } finally {
     await parties.stop();
   }
+  story.chapter('What the incident verified by itself, and what it could not');
+  story.steps(result.status.steps);
+  story.chapter('What the demo looked at on the parts themselves');
   story.table();
-  if (options.json !== undefined) await writeFile(options.json, `${JSON.stringify({ checks: story.checks }, null, 2)}\n`);
-  const failed = story.checks.filter(({ outcome }) => outcome === 'FAILED').length;
-  const residual = story.checks.filter(({ outcome }) => outcome === 'residual').length;
-  story.say(`${story.checks.length - failed - residual} verified, ${residual} residual (said, not hidden), ${failed} failed.`);
-  return failed === 0 ? 0 : 1;
+  const count = (outcome: string): number => story.checks.filter((check) => check.outcome === outcome).length;
+  if (options.json !== undefined) {
+    const { status, report, audit } = result;
+    await writeFile(options.json, `${JSON.stringify({ outcome: status.outcome, checks: story.checks, steps: status.steps, residual: status.residual, coverage: status.coverage, report, audit }, null, 2)}\n`);
+  }
+  story.say(`${count('verified')} verified, ${count('residual')} residual (said, not hidden), ${count('FAILED')} failed; the incident names ${result.status.residual.length} residual risks.`);
+  story.say(`Report: ${result.report}`);
+  story.say(`Audit:  ${result.audit}`);
+  return count('FAILED') === 0 ? 0 : 1;
 }
 
-async function tell(parties: Scene['parties'], story: Narrator, operator: Operator, interactive: boolean): Promise<void> {
+/** What the story ends with: the last status, and where the papers lie. */
+interface Result {
+  readonly status: Status;
+  readonly report: string;
+  readonly audit: string;
+}
+
+async function tell(parties: Scene['parties'], story: Narrator, operator: Operator, interactive: boolean): Promise<Result> {
   story.chapter('The peer behaves: everybody writes, everybody gets it');
   const benignIds = await liveHonestly(parties);
   story.check('federation works', benignIds.length === 3, 'facts of the peer and of the innocent peer arrived with us, ours arrived downstream');
@@ -68,26 +84,29 @@ async function tell(parties: Scene['parties'], story: Narrator, operator: Operat
     await approveAndUndo(scene, incident);
     await askAgain(scene);
     await expel(scene, incident);
-    await report(scene, incident);
+    return await report(scene, incident);
   } finally {
     await hostile.stop();
   }
 }
 
 /** Notices, report and audit lie beside the evidence, and the evidence verifies without any of the parts. */
-async function report({ parties, story, operator }: Scene, incident: string): Promise<void> {
+async function report({ parties, story, operator }: Scene, incident: string): Promise<Result> {
   story.chapter('What is left behind: notices, report, evidence');
   const folder = (await listIncidentFolders(parties.evidenceDir)).find((found) => found.incident === incident);
   if (!folder) throw new Error('no evidence folder');
-  await operator.cordon('audit', incident, '--out', join(parties.dir, 'audit'));
+  const audit = join(parties.dir, 'audit');
+  const audited = await operator.cordon('audit', incident, '--out', audit);
+  story.check('the audit passes', audited.code === 0, 'made from history and evidence alone: every change that needed people has a valid approval before it');
   const verified = await verifyFolder(folder.dir);
   story.check('evidence verifies offline', verified.ok, verified.firstProblem ? `${verified.firstProblem.where}: ${verified.firstProblem.what}` : `${verified.entries} entries, ${verified.objects} objects, every hash fits`);
   const files = await readdir(join(folder.dir, 'files'));
   const written = (part: string): boolean => files.some((name) => name.includes(part));
   story.check('notices are written', written('peer') && written('downstream'), files.join(', '));
-  story.say(`Report: ${join(folder.dir, 'files', 'report.md')}`);
-  story.say(`Audit:  ${join(parties.dir, 'audit')}`);
+  const status = await operator.status(incident);
+  story.check('what the API key wrote is named', status.residual.some(({ what }) => what.includes('API key')), 'a fact written with a key once issued to the peer: no fence stops that, the report says so');
   await operator.cordon('verify', folder.dir);
+  return { status, report: join(folder.dir, 'files', 'report.md'), audit };
 }
 
 if (import.meta.filename === process.argv[1]) process.exitCode = await runDemo(process.argv.slice(2));

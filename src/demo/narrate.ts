@@ -53,6 +53,13 @@ export class Narrator {
     this.#print([`  ${mark[check.outcome]}  ${first}`, ...rest.map((line) => `            ${line}`)].join('\n'));
   }
 
+  /** The incident's own steps as its status has them: what it verified, and what it could not. */
+  steps(steps: readonly { readonly name: string; readonly outcome: string; readonly way: string; readonly detail: string }[]): void {
+    const table = new Table({ head: ['step', 'outcome', 'way', 'detail'], colWidths: [18, 12, 8, 70], wordWrap: true, style: { head: [], border: [] } });
+    for (const { name, outcome, way, detail } of steps) table.push([name, outcome, way, detail.length > 140 ? `${detail.slice(0, 139)}…` : detail]);
+    this.#print(`\n${table.toString()}`);
+  }
+
   table(): void {
     const table = new Table({ head: ['looked at', 'result', 'what was seen'], colWidths: [38, 10, 60], wordWrap: true, style: { head: [], border: [] } });
     for (const { what, outcome, detail } of this.checks) table.push([what, outcome, detail]);

@@ -30,7 +30,8 @@ export async function readPlanFacts(lines: AsyncIterable<unknown>): Promise<Plan
     const { id, scope, action } = parsed.data;
     if (action === 'keep') continue;
     affected += 1;
-    if (scopes.size < maxScopes) scopes.add(scope);
+    // A fact in quarantine shows no scope to anybody over HTTP.
+    if (scope !== '' && scopes.size < maxScopes) scopes.add(scope);
     if (examples.length < maxExamples) examples.push(id);
   }
   return { scopes: [...scopes].toSorted(), examples, affected, unreadable };

@@ -3,7 +3,10 @@ import { TestWorkflowEnvironment } from '@temporalio/testing';
 import type { WorkflowHandle } from '@temporalio/client';
 import { bundleWorkflowCode, DefaultLogger, Runtime, Worker, type WorkflowBundleWithSourceMap } from '@temporalio/worker';
 import { fileURLToPath } from 'node:url';
-import { temporalTestServerBin } from '../../src/lab/tools.ts';
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { startTemporal } from '../../src/lab/temporal-server.ts';
+import { repoRoot, temporalTestServerBin } from '../../src/lab/tools.ts';
 import { amendUpdate, decideUpdate, planQuery, statusQuery } from '../../src/contract/messages.ts';
 import type { AmendAnswer, DecisionAnswer, IncidentResult, PlanAnswer, Status } from '../../src/contract/schemas.ts';
 import type { PeerCompromise } from '../../workflows/index.ts';
@@ -23,12 +26,27 @@ export function workflowBundle(): Promise<WorkflowBundleWithSourceMap> {
   bundling ??= bundleWorkflowCode({
     workflowsPath: here('../../workflows/index.ts'),
     payloadConverterPath: converterPath,
+    workflowInterceptorModules: [here('../../workflows/reserved-names.ts')],
     logger: new DefaultLogger('ERROR'),
   });
   return bundling;
 }
 
 export type Incident = WorkflowHandle<typeof PeerCompromise>;
+
+/** A dev server on a database of its own: reset, listing and a real clock. */
+export async function devServer(name: string): Promise<TestWorkflowEnvironment & { readonly address: string; stop(): Promise<void> }> {
+  await workflowBundle();
+  const dir = join(repoRoot, '.test', name);
+  rmSync(dir, { recursive: true, force: true });
+  const server = await startTemporal({ dir });
+  const env = await TestWorkflowEnvironment.createFromExistingServer({ address: server.address });
+  const stop = async (): Promise<void> => {
+    await env.teardown();
+    await server.stop();
+  };
+  return Object.assign(env, { address: server.address, stop });
+}
 
 /** A server with time skipping. */
 export async function timeSkipping(): Promise<TestWorkflowEnvironment> {
@@ -65,11 +83,13 @@ export async function withIncident<T>(env: TestWorkflowEnvironment, world: FakeW
       return await test(incident);
     } finally {
       // A task of an open workflow that no worker takes would stop the server's clock for the tests that follow.
-      await incident.terminate('the test is over').catch((error: unknown) => {
-        if (!(error instanceof WorkflowNotFoundError)) throw error;
-      });
+      await incident.terminate('the test is over').catch(ignoreNotFound);
     }
   });
+}
+
+function ignoreNotFound(error: unknown): void {
+  if (!(error instanceof WorkflowNotFoundError)) throw error;
 }
 
 export function status(incident: Incident): Promise<Status> {

@@ -3,7 +3,7 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import ts from 'typescript';
@@ -51,17 +51,19 @@ beforeAll(async () => {
   // Inside the repository, so that the children find its packages.
   await mkdir(join(repo, '.test'), { recursive: true });
   built = await mkdtemp(join(repo, '.test', 'evidence-'));
-  const source = join(repo, 'src', 'evidence');
+  const source = join(repo, 'src');
   const compilerOptions = {
     module: ts.ModuleKind.ESNext,
     target: ts.ScriptTarget.ES2022,
     rewriteRelativeImportExtensions: true,
   };
-  for (const name of await readdir(source)) {
-    const { outputText } = ts.transpileModule(await readFile(join(source, name), 'utf8'), { compilerOptions });
-    await writeFile(join(built, name.replace(/\.ts$/, '.js')), outputText);
+  const own = (await readdir(join(source, 'evidence'))).map((name) => join('evidence', name));
+  for (const path of [...own, join('contract', 'canonical.ts')]) {
+    const { outputText } = ts.transpileModule(await readFile(join(source, path), 'utf8'), { compilerOptions });
+    await mkdir(join(built, dirname(path)), { recursive: true });
+    await writeFile(join(built, path.replace(/\.ts$/, '.js')), outputText);
   }
-  child = join(built, 'child.js');
+  child = join(built, 'evidence', 'child.js');
   await writeFile(child, CHILD);
 });
 afterAll(async () => {

@@ -3,7 +3,7 @@ import { findCapabilities } from '../src/stigmem/capabilities.ts';
 import { StigmemHttpError } from '../src/stigmem/errors.ts';
 import { collectAudit } from '../src/stigmem/paging.ts';
 import { assertBoundNode, cancelSignal, headOf, seal, type Deps } from './deps.ts';
-import { fence } from './fences.ts';
+import { fence, rowsOf } from './fences.ts';
 import { beat } from './heartbeat.ts';
 
 export interface ContainInput {
@@ -23,10 +23,13 @@ export const pinsBefore = 'blockRelays before';
 export function containActivities(deps: Deps) {
   return {
     /** "Disable or remove the peer registration": nothing it sends is stored. */
-    async fenceInbound(input: ContainInput & { otherPeers: readonly string[] }): Promise<StepResult> {
-      const { ref, peer, otherPeers } = input;
+    async fenceInbound(input: ContainInput): Promise<StepResult> {
+      const { ref, peer } = input;
       if (!peer) return nothingResolved(deps, ref, 'fenceInbound');
       const result = await fence(deps, { ...input, peer }, 'ingest_tenant');
+      const fenced = new Set((await rowsOf(deps, peer)).map(({ peer_id }) => peer_id));
+      const others = (await deps.node.peers(cancelSignal())).filter(({ status, peer_id }) => status === 'active' && !fenced.has(peer_id));
+      const otherPeers = others.map(({ node_id, node_url }) => `${node_id} (${node_url})`);
       if (otherPeers.length === 0) return result;
       const warning =
         `The HTTP fence has a price: as long as ${peer.nodeId} answers, this node takes nothing from peers listed after it: ${otherPeers.join(', ')}. ` +

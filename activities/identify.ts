@@ -52,7 +52,10 @@ export function identifyActivities(deps: Deps) {
         outcome: 'verified',
         way: 'http',
         detail: `${nodeId} at ${url}, ${cluster.length} peers row${cluster.length === 1 ? '' : 's'} (${found.by})`,
-        coverage: [{ what: 'peers rows', seen: rows.length, complete: true, why: 'the node lists all of them in one answer' }],
+        coverage: [
+          { what: 'peers rows', seen: rows.length, complete: true, why: 'the node lists all of them in one answer' },
+          { what: 'peers rows of the same attacker', seen: cluster.length, complete: false, why: "by node_id and URL; a row's entity URI and pinned key are not shown over HTTP" },
+        ],
         ourNode: { nodeId: ours.node_id, url: deps.nodeUrl },
         peer: {
           nodeId,
@@ -105,7 +108,6 @@ export function identifyActivities(deps: Deps) {
         residual: [],
         alerts: held.map((alert) => ({ ...alert, eventIds: alert.eventIds.slice(0, 20) })),
         firstSuspicious: firstSuspicious(federation.items),
-        otherPeers: rows.filter((row) => row.status === 'active' && !peer?.peerIds.includes(row.peer_id)).map(({ node_id, node_url }) => `${node_id} (${node_url})`),
         evidence: headOf(sealed),
       };
     },

@@ -9,6 +9,9 @@ import { collect, mutate, read } from './policies.ts';
 import { retractWhatIsApproved } from './retract.ts';
 import { manualStepDesk, skipDesk, step, stepAgain } from './steps.ts';
 
+/** How long the fence waits for the whole of the local evidence. */
+const captureFirstMs = 15_000;
+
 /**
  * Stigmem's runbook R-PEER-COMPROMISE as one durable workflow. It reads from top to bottom like the page;
  * each step's activity has the same name. See docs/reference/workflow.md for the messages.
@@ -40,9 +43,8 @@ async function runbook(incident: Incident): Promise<Closing> {
 
   // ── Identify: "Capture the current evidence before changing state" ────────────────────────────
   // From our own node only: it never waits for the attacker's machine.
-  if (state.phase === 'identify') {
-    incident.enter('identify');
-    await step(incident, 'resolvePeer', async ({ ref, readBack: _, hint }) => {
+  if (state.phase === 'identify' || state.phase === 'contain') {
+    await step(incident, 'resolvePeer', async ({ ref, hint }) => {
       const found = await read.resolvePeer({ ref, peer: hint ?? state.start.peer });
       state.ourNode = found.ourNode;
       state.peer = found.peer;
@@ -50,24 +52,25 @@ async function runbook(incident: Incident): Promise<Closing> {
     });
     const holder = await claimPeer(incident);
     if (holder !== undefined) return { duplicateOf: holder };
-    await step(incident, 'captureLocal', async ({ ref }) => {
+    const captured = step(incident, 'captureLocal', async ({ ref }) => {
       const alerts = [...state.alerts];
-      const captured = await collect.captureLocal({ ref, peer: state.peer, alerts });
-      state.heldAlerts = [...captured.alerts];
+      const local = await collect.captureLocal({ ref, peer: state.peer, alerts });
+      state.heldAlerts = [...local.alerts];
       state.alertsHeldUpTo = alerts.length;
-      state.otherPeers = captured.otherPeers;
-      incident.firstBad(captured.firstSuspicious);
-      state.firstSaid ??= captured.firstSuspicious;
-      return captured;
+      incident.firstBad(local.firstSuspicious);
+      state.firstSaid ??= local.firstSuspicious;
+      return local;
     });
-  }
+    // A large audit, or one that can't be read, must not keep the door open: each step of Contain seals
+    // what it disturbs by itself, so after this the fence goes up while the rest is still being read.
+    await Promise.race([captured, condition(() => incident.isDone('captureLocal'), captureFirstMs)]);
 
-  // ── Contain: "Stop new data from the peer first. Do not delete audit events" ──────────────────
-  // It waits for nobody. A step that fails parks alone; the others go on.
-  if (state.phase === 'identify' || state.phase === 'contain') {
+    // ── Contain: "Stop new data from the peer first. Do not delete audit events" ────────────────
+    // It waits for nobody. A step that fails parks alone; the others go on.
     incident.enter('contain');
     const acts = containment(incident);
     await Promise.all([
+      captured,
       // 1. Disable or remove the peer registration.
       step(incident, 'fenceInbound', acts.fenceInbound),
       step(incident, 'fenceOutbound', acts.fenceOutbound),
@@ -125,7 +128,7 @@ async function runbook(incident: Incident): Promise<Closing> {
 function containment(incident: Incident) {
   const { state } = incident;
   return {
-    fenceInbound: (attempt) => mutate.fenceInbound({ ...attempt, peer: state.peer, otherPeers: state.otherPeers }),
+    fenceInbound: (attempt) => mutate.fenceInbound({ ...attempt, peer: state.peer }),
     fenceOutbound: (attempt) => mutate.fenceOutbound({ ...attempt, peer: state.peer }),
     blockRelays: (attempt) => mutate.blockRelays({ ...attempt, peer: state.peer }),
     revokeTokens: (attempt) => mutate.revokeTokens({ ...attempt, peer: state.peer }),

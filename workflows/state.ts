@@ -55,7 +55,6 @@ export interface IncidentState {
   heldAlerts: HeldAlert[];
   /** How many of `alerts` have been held against the audit. */
   alertsHeldUpTo: number;
-  otherPeers: readonly string[];
   notes: { at: string; by: string; text: string }[];
   steps: StepRecord[];
   pending: Partial<Record<Step, PendingStep>>;
@@ -94,7 +93,6 @@ export function newState(start: StartPayload, policy: Policy, run: string): Inci
     alertCount: start.alerts?.length ?? 0,
     heldAlerts: [],
     alertsHeldUpTo: 0,
-    otherPeers: [],
     notes: [],
     steps: [],
     pending: {},

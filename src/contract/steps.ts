@@ -92,8 +92,6 @@ export interface ResolvedPeer extends StepResult {
 export interface CapturedLocal extends StepResult {
   readonly alerts: readonly HeldAlert[];
   readonly firstSuspicious: FirstBad | null;
-  /** Names of other active peers that an HTTP fence may stall. */
-  readonly otherPeers: readonly string[];
 }
 
 export interface ReadPeer extends StepResult {

@@ -108,7 +108,6 @@ export function fakeActivities(world: FakeWorld): Activities {
       ...ended('captureLocal'),
       alerts: alerts.map(({ name }) => ({ name, at: null, corroborated: true, why: 'test', eventIds: ['e1'] })),
       firstSuspicious: null,
-      otherPeers: ['node:innocent'],
     }),
     holdAlerts: async ({ alerts }) => {
       called('holdAlerts');

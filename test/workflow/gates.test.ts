@@ -1,15 +1,16 @@
 import type { TestWorkflowEnvironment } from '@temporalio/testing';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { gateDigest } from '../../src/contract/canonical.ts';
 import { defaultPolicy, type Policy } from '../../src/contract/policy.ts';
 import { fakeWorld } from '../helpers/fake-activities.ts';
 import { amend, approve, closeAs, decide, gateOpen, plan, status, timeSkipping, until, withIncident } from '../helpers/workflow-env.ts';
 
+// A server for each test: after an update the time-skipping server may stop skipping for good.
 let env: TestWorkflowEnvironment;
-beforeAll(async () => {
+beforeEach(async () => {
   env = await timeSkipping();
 });
-afterAll(async () => {
+afterEach(async () => {
   await env?.teardown();
 });
 
@@ -111,10 +112,11 @@ describe('gates fail closed', () => {
     const world = fakeWorld();
     await withIncident(env, world, async (incident) => {
       const { digest } = await gateOpen(incident, 'retract');
-      expect(await decide(incident, { gate: 'retract', decision: 'reject', digest, by: 'bob' })).toMatchObject({ accepted: true });
+      await incident.signal('reject', { gate: 'retract', digest, by: 'bob' });
       const held = await until(incident, ({ waitingFor }) => waitingFor.some((waiting) => waiting.kind === 'step' && waiting.step === 'undoFacts'), 'held');
       expect(held.state).toBe('waiting');
-      expect(await decide(incident, { gate: 'retract', decision: 'approve', digest, by: 'carol' })).toMatchObject({ refusedBecause: 'not_open' });
+      await incident.signal('approve', { gate: 'retract', digest, by: 'carol' });
+      await until(incident, ({ refused }) => refused.last.at(-1)?.because === 'not_open', 'refused');
       await env.sleep('3d');
       expect(world.undone.size).toBe(0);
       await incident.signal('retry', { step: 'undoFacts', run: held.run, by: 'bob' });

@@ -1,8 +1,8 @@
 import type { IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts';
 import { findCapabilities } from '../src/stigmem/capabilities.ts';
 import { StigmemHttpError } from '../src/stigmem/errors.ts';
-import { collectAudit } from '../src/stigmem/paging.ts';
-import { assertBoundNode, cancelSignal, headOf, seal, type Deps } from './deps.ts';
+import { collectAudit, collectQuarantine } from '../src/stigmem/paging.ts';
+import { assertBoundNode, cancelSignal, evidenceOf, headOf, seal, type Deps } from './deps.ts';
 import { fence, rowsOf } from './fences.ts';
 import { beat } from './heartbeat.ts';
 
@@ -140,20 +140,25 @@ export function containActivities(deps: Deps) {
       return { outcome: 'unverified', way: 'manual', detail: 'trust rules have no HTTP route, nor can they be read back over HTTP', manual: { why, how }, evidence: headOf(sealed) };
     },
 
-    /** "Pause any automated promotion from quarantine": the node has no switch; promotions are seen in its audit. */
+    /** "Pause any automated promotion from quarantine": the node has no switch; its quarantine list keeps who promoted what, and when. */
     async pausePromotion({ ref, peer, readBack }: ContainInput): Promise<StepResult> {
       if (!peer) return nothingResolved(deps, ref, 'pausePromotion');
-      const audit = await collectAudit(deps.node, { signal: cancelSignal(), onPage: () => beat() });
-      const promotions = audit.items.filter(({ event_type }) => event_type === 'quarantine_promote');
-      const since = promotions.filter(({ ts }) => Date.parse(ts) >= Date.parse(ref.at));
-      const { total } = await deps.node.quarantinePage({ status: 'pending', limit: 1 }, cancelSignal());
-      const sealed = await seal(deps, ref, readBack ? `pausePromotion read back ${ref.at}` : 'pausePromotion', 'promotions', { promotions, pending: total });
-      const why = `The node has no switch that pauses promotion: whatever promotes calls its routes from outside. ${promotions.length} promotions stand in the audit, ${total} facts are pending.`;
-      const how = 'Stop the job or person that calls POST /v1/quarantine/{id}/admit or POST /v1/gardens/{id}/promote, then: cordon done <incident> pausePromotion --by <you>.';
+      const quarantine = await collectQuarantine(deps.node, { signal: cancelSignal(), onPage: () => beat() });
+      const promoted = quarantine.items.filter(({ quarantine_status: status }) => status === 'promoted');
+      const pending = quarantine.items.filter(({ quarantine_status: status }) => status === 'pending').length;
+      const firstLook = (await (await evidenceOf(deps, ref)).entries()).find(({ kind, round }) => kind === 'promotions' && round === ref.round);
+      const sealed = await seal(deps, ref, readBack ? `pausePromotion read back ${ref.at}` : 'pausePromotion', 'promotions', { promoted, pending });
       const evidence = headOf(sealed);
-      if (!readBack) return { outcome: 'unverified', way: 'manual', detail: 'no switch on this node', manual: { why, how }, evidence };
-      const detail = `${since.length} promotions since ${ref.at}, ${total} facts pending`;
-      return { outcome: since.length === 0 && total > 0 && audit.complete ? 'verified' : 'unverified', way: 'manual', detail, evidence };
+      if (!readBack) {
+        const why = `The node has no switch that pauses promotion: whatever promotes calls its routes from outside. ${promoted.length} facts were promoted so far, ${pending} are pending.`;
+        const how = 'Stop the job or person that calls POST /v1/quarantine/{id}/admit or POST /v1/gardens/{id}/promote, then: cordon done <incident> pausePromotion --by <you>.';
+        return { outcome: 'unverified', way: 'manual', detail: 'no switch on this node', manual: { why, how }, evidence };
+      }
+      const from = firstLook?.at ?? ref.at;
+      const since = promoted.filter(({ quarantine_acted_at: at }) => at === null || Date.parse(at) >= Date.parse(from)).length;
+      // Nothing promoted proves something only where there was something to promote, and the whole list was seen.
+      const isPaused = since === 0 && pending > 0 && quarantine.complete && firstLook !== undefined;
+      return { outcome: isPaused ? 'verified' : 'unverified', way: 'manual', detail: `${since} promotions since ${from}, ${pending} facts pending`, evidence };
     },
   };
 }

@@ -5,6 +5,8 @@ import { insist, step, type manualStepDesk } from './steps.ts';
 
 /** Communicate runs beside the phases that wait: who has to know is told while people decide. */
 export async function notices(incident: Incident): Promise<void> {
+  // Skipped at the start: there is nobody to write about.
+  if (!incident.state.peer) return;
   await holdNewAlerts(incident);
   const acts = noticeActs(incident);
   await Promise.all([
@@ -27,8 +29,6 @@ export function noticeActs(incident: Incident) {
 }
 
 /** What notices are built from: findings and evidence ids only. */
-export type NoticeFacts = ReturnType<typeof noticeFacts>;
-
 function noticeFacts(incident: Incident) {
   const { peer, heldAlerts, steps, firstBad, plan, coverage } = incident.state;
   return {

@@ -245,7 +245,7 @@ const howByType: Readonly<Record<FailureType, string>> = {
   PreconditionChanged: 'The node changed since approval; the plan is made again.',
   InvalidInput: 'Look at the worker\'s log.',
   PeerNotFound: 'Start again with the peer as `cordon doctor` or GET /v1/federation/peers names it.',
-  PeerAmbiguous: 'More than one peer matches: start again with its node_id.',
+  PeerAmbiguous: 'Say which peer is meant: cordon retry <incident> resolvePeer --note <its node_id> --by <you>.',
   EvidenceUnavailable: 'Make room in the evidence folder, or make it writable for the worker.',
   ConfigInvalid: 'Mend the file named, then restart the worker.',
   WebhookUnavailable: 'Check CORDON_WEBHOOK_URL and what answers there. The notices lie in files/ beside the evidence: send them by hand, then skip.',

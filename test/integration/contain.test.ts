@@ -112,8 +112,12 @@ describe('contain, and dismissed again', () => {
   });
 
   test('promotion counts as paused once nothing was promoted while something waits', async () => {
-    const later = { ...ref(), at: new Date().toISOString() };
-    expect(await runActivity(contain.pausePromotion, { ref: later, peer: peer(), readBack: true })).toMatchObject({ outcome: 'verified' });
+    const later = () => ({ ...ref(), at: new Date().toISOString() });
+    expect(await runActivity(contain.pausePromotion, { ref: later(), peer: peer(), readBack: true })).toMatchObject({ outcome: 'verified' });
+    const [pending] = await scene.ours.sql("SELECT id FROM facts WHERE quarantine_status = 'pending'");
+    const id = String(pending?.['id']);
+    expect((await scene.ours.request('POST', `/v1/quarantine/${id}/admit`)).status).toBe(200);
+    expect(await runActivity(contain.pausePromotion, { ref: later(), peer: peer(), readBack: true })).toMatchObject({ outcome: 'unverified', detail: expect.stringContaining('1 promotions since') });
   });
 
   test('a later incident knows a fence that was left for what it is, and dismissal restores the true original', async () => {

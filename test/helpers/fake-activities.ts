@@ -20,6 +20,8 @@ export interface FakeWorld {
   calls: Map<string, number>;
   undone: Map<string, number>;
   heldBy: string | null;
+  /** How resolvePeer fails for the peer it is asked for; undefined: it finds it. */
+  resolve: (asked: { readonly peer: string }) => FailureType | undefined;
   /** Facts that come up when the plan is made again. */
   late: Map<string, PlanItem['action']>;
   reminders: { gate: string; why: string }[];
@@ -40,6 +42,7 @@ export function fakeWorld(change: Partial<FakeWorld> = {}): FakeWorld {
     calls: new Map(),
     undone: new Map(),
     heldBy: null,
+    resolve: () => undefined,
     late: new Map(),
     reminders: [],
     pause: undefined,
@@ -64,15 +67,15 @@ export function fakeActivities(world: FakeWorld): Activities {
     return { head: `sha256:${String(world.entries).padStart(64, '0')}`, entries: world.entries };
   };
   const run = () => activityInfo().workflowExecution?.runId ?? '';
-  const called = (name: string): void => {
+  const called = (name: string, fails?: FailureType): void => {
     world.calls.set(name, (world.calls.get(name) ?? 0) + 1);
-    const failing = world.failing.get(name);
+    const failing = fails ? { type: fails, times: 1 } : world.failing.get(name);
     if (!failing || failing.times <= 0) return;
     failing.times -= 1;
     throw ApplicationFailure.create({ type: failing.type, message: `${name}: ${failing.type} as the test asked`, nonRetryable: true });
   };
-  const ended = (name: string): StepResult => {
-    called(name);
+  const ended = (name: string, fails?: FailureType): StepResult => {
+    called(name, fails);
     return { outcome: 'verified', way: 'http', detail: `${name} done`, evidence: evidence(), ...world.results.get(name) };
   };
   const planOf = (facts: ReadonlyMap<string, string>): PlanRef => {
@@ -91,7 +94,7 @@ export function fakeActivities(world: FakeWorld): Activities {
       called('openRun');
       return { run: run(), isReset: run() !== originalRun, policy: world.policy, registeredSearchAttributes: [], evidence: evidence() };
     },
-    resolvePeer: async () => ({ ...ended('resolvePeer'), ourNode: { nodeId: 'node:ours', url: 'http://127.0.0.1:8801' }, peer }),
+    resolvePeer: async ({ peer: asked }) => ({ ...ended('resolvePeer', world.resolve({ peer: asked })), ourNode: { nodeId: 'node:ours', url: 'http://127.0.0.1:8801' }, peer }),
     claimPeer: async () => {
       called('claimPeer');
       return { heldBy: world.heldBy };

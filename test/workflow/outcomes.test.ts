@@ -1,0 +1,228 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { IncidentResult, Status } from '../../src/contract/schemas.ts';
+import { defaultPolicy } from '../../src/contract/policy.ts';
+import { fakeWorld } from '../helpers/fake-activities.ts';
+import { amend, approve, closeAs, decide, devServer, gateOpen, plan, status, until, withIncident, type Incident } from '../helpers/workflow-env.ts';
+
+let env: Awaited<ReturnType<typeof devServer>>;
+beforeAll(async () => {
+  env = await devServer('outcomes');
+});
+afterAll(async () => {
+  await env?.stop();
+});
+
+const mutations = ['fenceInbound', 'fenceOutbound', 'blockRelays', 'revokeTokens', 'revokeKeys', 'lowerTrust', 'pausePromotion', 'undoFacts', 'notifyPeer', 'restoreTrust', 'resumePromotion', 'liftFences'];
+
+async function closed(incident: Incident, outcome: 'expelled' | 'dismissed') {
+  const result = await closeAs(incident, outcome);
+  expect(IncidentResult.parse(result)).toEqual(result);
+  const now = await status(incident);
+  expect(Status.parse(now)).toEqual(now);
+  expect(now).toMatchObject({ phase: 'closed', state: 'closed', outcome, waitingFor: [], residual: result.residual, evidence: { head: result.evidenceHead } });
+  return { result, now };
+}
+
+describe('duplicate', () => {
+  test('hands its alerts over, changes nothing on the node, and says who holds the peer', async () => {
+    const world = fakeWorld({ heldBy: 'peer-compromise:other' });
+    const input = { peer: 'node:peer', alerts: [{ name: 'one' }, { name: 'two' }] };
+    await withIncident(env, world, async (incident) => {
+      expect(await incident.result()).toMatchObject({ outcome: 'duplicate', residual: [] });
+      expect(world.calls.get('handOverAlerts')).toBe(1);
+      for (const name of mutations) expect(world.calls.get(name), name).toBeUndefined();
+      const now = await status(incident);
+      expect(now.warnings).toEqual(['peer-compromise:other holds this peer; our 2 alerts were handed over to it.']);
+      expect(now).toMatchObject({ phase: 'closed', state: 'closed', outcome: 'duplicate' });
+    }, { input });
+  });
+
+  test('waits until the holder has taken the alerts; skipped, it says that it has not', async () => {
+    const world = fakeWorld({ heldBy: 'peer-compromise:other' });
+    world.failing.set('handOverAlerts', { type: 'StigmemUnavailable', times: Infinity });
+    await withIncident(env, world, async (incident) => {
+      const { run } = await until(incident, ({ state }) => state === 'parked', 'parked');
+      await incident.signal('skip', { step: 'resolvePeer', run, by: 'bob', note: 'told them' });
+      expect(await incident.result()).toMatchObject({ outcome: 'duplicate' });
+      expect((await status(incident)).warnings.join()).toContain('NOT handed over');
+    });
+  });
+});
+
+test('a drill claims nobody, and says that it is one', async () => {
+  const world = fakeWorld({ heldBy: 'peer-compromise:other' });
+  await withIncident(env, world, async (incident) => {
+    await approve(incident, 'retract');
+    const now = await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
+    expect(now.mode).toBe('drill');
+    expect(now.warnings.join()).toContain('DRILL: the node is read, nothing on it is changed');
+    await closed(incident, 'expelled');
+    expect(world.calls.get('claimPeer')).toBeUndefined();
+    expect(world.calls.get('releasePeer')).toBeUndefined();
+  }, { input: { peer: 'node:peer', mode: 'drill' } });
+});
+
+test('alerts that join later are held against the audit, each once; notes stand on record', async () => {
+  const world = fakeWorld();
+  await withIncident(env, world, async (incident) => {
+    await gateOpen(incident, 'retract');
+    await incident.signal('alert', { name: 'second' });
+    await incident.signal('alert', { name: 'third', at: '2026-11-23T01:00:00Z', detail: 'x' });
+    await incident.signal('note', { by: 'alice', text: 'phoned their operator' });
+    await approve(incident, 'retract');
+    const now = await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
+    expect(now.alerts).toEqual({ count: 3, corroborated: 1 });
+    expect(now.notes).toEqual([expect.objectContaining({ by: 'alice', text: 'phoned their operator' })]);
+    await incident.signal('alert', { name: 'fourth' });
+    await closed(incident, 'expelled');
+    expect(world.calls.get('holdAlerts')).toBe(2);
+  }, { input: { peer: 'node:peer', alerts: [{ name: 'first' }] } });
+});
+
+describe('close at every phase', () => {
+  const parkAt: Readonly<Record<string, string>> = { identify: 'captureLocal', contain: 'fenceInbound', investigate: 'collectFacts' };
+  for (const outcome of ['expelled', 'dismissed'] as const) {
+    for (const [phase, step] of Object.entries(parkAt)) {
+      test(`${outcome} in ${phase}, while ${step} is parked`, async () => {
+        const world = fakeWorld();
+        world.failing.set(step, { type: 'StigmemUnavailable', times: Infinity });
+        await withIncident(env, world, async (incident) => {
+          await until(incident, (now) => now.state === 'parked' && now.phase === phase, 'parked');
+          const { result } = await closed(incident, outcome);
+          const what = result.residual.map((risk) => risk.what);
+          // What was never done is no silence: expelled for good with a door open.
+          if (outcome === 'expelled') {
+            expect(what).toEqual(expect.arrayContaining([step, 'undoFacts', 'verifyUndone']));
+            expect(result.residual.find((risk) => risk.what === step)?.why).toContain(`not done when the incident was closed: ${step}: StigmemUnavailable`);
+          }
+          expect(world.calls.get('liftFences')).toBe(outcome === 'dismissed' ? 1 : undefined);
+          expect(world.undone.size).toBe(0);
+        });
+      });
+    }
+
+    test(`${outcome} while a rejected plan holds, while gate skip is open, and in rotate`, async () => {
+      const world = fakeWorld();
+      await withIncident(env, world, async (incident) => {
+        const { digest } = await gateOpen(incident, 'retract');
+        await decide(incident, { gate: 'retract', decision: 'reject', digest, by: 'bob' });
+        await until(incident, ({ waitingFor }) => waitingFor.some(({ kind }) => kind === 'step'), 'held');
+        await closed(incident, outcome);
+        expect(world.undone.size).toBe(0);
+      });
+      const stuck = fakeWorld();
+      stuck.failing.set('fenceOutbound', { type: 'StigmemRejected', times: Infinity });
+      await withIncident(env, stuck, async (incident) => {
+        const { run } = await until(incident, ({ state }) => state === 'parked', 'parked');
+        await incident.signal('skip', { step: 'fenceOutbound', run, by: 'alice' });
+        await gateOpen(incident, 'skip');
+        await closed(incident, outcome);
+      });
+      await withIncident(env, world, async (incident) => {
+        await approve(incident, 'retract');
+        await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
+        const { now } = await closed(incident, outcome);
+        expect(now.residual).toEqual([]);
+      });
+    });
+  }
+
+  test('an amendment that is being looked at when people close is answered', async () => {
+    const world = fakeWorld();
+    world.failing.set('narrowPlan', { type: 'EvidenceUnavailable', times: Infinity });
+    await withIncident(env, world, async (incident) => {
+      const { digest } = await gateOpen(incident, 'retract');
+      const answer = amend(incident, { gate: 'retract', digest, keep: [{ factId: 'fact-a', justification: 'x' }], by: 'bob' });
+      await until(incident, ({ state }) => state === 'parked', 'parked');
+      await closed(incident, 'expelled');
+      expect(await answer).toMatchObject({ accepted: false, refusedBecause: 'closed' });
+    });
+  });
+
+  test('dismissed, when the fences do not come off: it parks, says so, takes no second close, and ends by retry', async () => {
+    const world = fakeWorld();
+    world.failing.set('liftFences', { type: 'StigmemUnavailable', times: 1 });
+    await withIncident(env, world, async (incident) => {
+      await gateOpen(incident, 'retract');
+      const { run } = await status(incident);
+      await incident.signal('close', { outcome: 'dismissed', run, by: 'alice', reason: 'false alarm' });
+      await approve(incident, 'restore');
+      const parked = await until(incident, ({ state }) => state === 'parked', 'parked');
+      expect(parked).toMatchObject({ phase: 'restore', outcome: null, waitingFor: [{ kind: 'step', step: 'liftFences' }] });
+      await incident.signal('close', { outcome: 'expelled', run, by: 'alice', reason: 'or not' });
+      await until(incident, ({ refused }) => refused.last.at(-1)?.because === 'closed', 'refused');
+      await incident.signal('retry', { step: 'liftFences', run, by: 'bob' });
+      expect(await incident.result()).toMatchObject({ outcome: 'dismissed', residual: [] });
+      expect(world.calls.get('liftFences')).toBe(2);
+    });
+  });
+
+  test('dismissed, when what contain did stays in part: the rest is residual risk', async () => {
+    const world = fakeWorld();
+    world.results.set('liftFences', { outcome: 'unverified', detail: 'one row is still fenced' });
+    await withIncident(env, world, async (incident) => {
+      await gateOpen(incident, 'retract');
+      const { result } = await closed(incident, 'dismissed');
+      expect(result.residual).toEqual([{ what: 'liftFences', why: 'unverified: one row is still fenced', count: 1 }]);
+    });
+  });
+});
+
+describe('continue-as-new that a flood forces while a gate is open', () => {
+  const policy = { ...defaultPolicy, gates: { ...defaultPolicy.gates, retract: { ...defaultPolicy.gates.retract, need: 2 } } };
+
+  async function flood(incident: Incident, signal: string, payload: object): Promise<void> {
+    const { run } = await status(incident);
+    for (let sent = 0; sent < 2_100; sent += 100) await Promise.all(Array.from({ length: 100 }, () => incident.signal(signal, payload)));
+    await until(incident, (now) => now.run !== run, 'the next run', 60_000);
+  }
+
+  test('carries votes and records, shows a new digest, refuses the old one, and ends well', async () => {
+    const world = fakeWorld({ policy });
+    await withIncident(env, world, async (incident) => {
+      const first = await gateOpen(incident, 'retract');
+      await incident.signal('approve', { gate: 'retract', digest: first.digest, by: 'bob' });
+      await incident.signal('note', { by: 'alice', text: 'before' });
+      await flood(incident, 'sudo', {});
+      const { digest, opening, have } = await gateOpen(incident, 'retract');
+      expect({ opening, have }).toEqual({ opening: first.opening, have: 1 });
+      expect(digest).not.toBe(first.digest);
+      expect(await plan(incident, 'retract')).toMatchObject({ digest, counts: { retract: 2, keep: 1 } });
+      const say = (by: string, given: string) => decide(incident, { gate: 'retract', decision: 'approve', digest: given, by });
+      expect(await say('carol', first.digest)).toMatchObject({ accepted: false, refusedBecause: 'stale_digest', have: 1, digest });
+      expect(await say('bob', digest)).toMatchObject({ accepted: false, refusedBecause: 'already_counted' });
+      expect(await say('carol', digest)).toMatchObject({ accepted: true, have: 2, need: 2 });
+      const now = await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
+      expect(now.notes).toEqual([expect.objectContaining({ text: 'before' })]);
+      expect(now.refused.count).toBe(2_102);
+      for (const name of ['resolvePeer', 'fenceInbound', 'assess', 'notifyPeer']) expect(world.calls.get(name), name).toBe(1);
+      expect([...world.undone]).toEqual([['fact-a', 1], ['fact-b', 1]]);
+      await closed(incident, 'expelled');
+    });
+  }, 120_000);
+
+  test('of the longest alerts is handed over all the same; a rejected plan still holds, a manual step and a request to close still wait', async () => {
+    const world = fakeWorld();
+    world.results.set('revokeKeys', { outcome: 'unverified', way: 'manual', manual: { why: 'no route', how: 'by hand' } });
+    await withIncident(env, world, async (incident) => {
+      const { digest } = await gateOpen(incident, 'retract');
+      await decide(incident, { gate: 'retract', decision: 'reject', digest, by: 'bob' });
+      const before = await status(incident);
+      await incident.signal('close', { outcome: 'expelled', run: before.run, by: 'alice', reason: 'test' });
+      await gateOpen(incident, 'close');
+      await flood(incident, 'alert', { name: '界'.repeat(200), detail: '界'.repeat(4_000) });
+      const now = await until(incident, ({ waitingFor }) => waitingFor.length === 3, 'all three');
+      expect(now.waitingFor.map((waiting) => (waiting.kind === 'gate' ? waiting.gate : waiting.step)).toSorted()).toEqual(['close', 'revokeKeys', 'undoFacts']);
+      expect(now.alerts.count).toBe(2_100);
+      expect(now.coverage).toContainEqual(expect.objectContaining({ what: 'alerts kept', seen: 500, complete: false }));
+      world.results.clear();
+      await incident.signal('done', { step: 'revokeKeys', run: now.run, by: 'bob' });
+      await incident.signal('retry', { step: 'undoFacts', run: now.run, by: 'bob' });
+      await approve(incident, 'retract', 'carol');
+      await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
+      expect((await status(incident)).steps.find(({ name }) => name === 'revokeKeys')?.outcome).toBe('manual');
+      await approve(incident, 'close', 'carol');
+      expect(await incident.result()).toMatchObject({ outcome: 'expelled', residual: [] });
+    });
+  }, 120_000);
+});

@@ -1,0 +1,114 @@
+import { NativeConnection, Worker } from '@temporalio/worker';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { claimActivities } from '../../activities/claim.ts';
+import type { Deps } from '../../activities/deps.ts';
+import { waitUntil } from '../../src/lab/processes.ts';
+import { Stigmem } from '../../src/stigmem/client.ts';
+import type { PeerCompromise } from '../../workflows/index.ts';
+import { fakeActivities, fakeWorld } from '../helpers/fake-activities.ts';
+import { closeAs, converterPath, devServer, gateOpen, status, until, workflowBundle, type Incident } from '../helpers/workflow-env.ts';
+
+let env: Awaited<ReturnType<typeof devServer>>;
+let connection: NativeConnection;
+let worker: Worker;
+let running: Promise<void>;
+
+beforeAll(async () => {
+  env = await devServer('claims');
+  connection = await NativeConnection.connect({ address: env.address });
+  // Claims speak to Temporal only.
+  const deps: Deps = { temporal: env.client, node: new Stigmem({ url: 'http://127.0.0.1:1', adminKey: 'k' }), nodeUrl: '', evidenceDir: '', policyFile: undefined, contactsFile: undefined, webhookUrl: undefined, peerAllow: [], concurrency: 1, writesPerHour: 1, writeHeadroom: 0 };
+  worker = await Worker.create({
+    connection,
+    taskQueue: 'claims',
+    workflowBundle: await workflowBundle(),
+    dataConverter: { payloadConverterPath: converterPath },
+    activities: { ...fakeActivities(fakeWorld()), ...claimActivities(deps) },
+  });
+  running = worker.run();
+});
+afterAll(async () => {
+  worker?.shutdown();
+  await running;
+  await connection?.close();
+  await env?.stop();
+});
+
+function start(workflowId: string): Promise<Incident> {
+  return env.client.workflow.start<typeof PeerCompromise>('PeerCompromise', {
+    taskQueue: 'claims',
+    workflowId,
+    args: [{ peer: 'node:peer', alerts: [{ name: `alert of ${workflowId}` }], reportedBy: 'alice', reason: 'seen twice' }],
+  });
+}
+
+/** Waits until of all these exactly one is open at the retract gate and the others have ended as duplicates. */
+async function sortOut(incidents: readonly Incident[]): Promise<Incident> {
+  const phases = async () => Promise.all(incidents.map(async (incident) => ({ incident, now: await status(incident) })));
+  const settled = await waitUntil('one holder', async () => {
+    const all = await phases();
+    const ended = all.filter(({ now }) => now.outcome !== null && now.state === 'closed');
+    return ended.length === incidents.length - 1 && all;
+  });
+  const [holder, ...more] = settled.filter(({ now }) => now.outcome === null);
+  expect(more).toEqual([]);
+  if (!holder) throw new Error('nobody holds the peer');
+  for (const { incident } of settled) if (incident !== holder.incident) expect(await incident.result()).toMatchObject({ outcome: 'duplicate' });
+  await gateOpen(holder.incident, 'retract');
+  return holder.incident;
+}
+
+/** Claims that are held now. */
+async function claims(): Promise<number> {
+  let count = 0;
+  for await (const _claim of env.client.workflow.list({ query: `WorkflowType = 'PeerClaim' AND ExecutionStatus = 'Running'` })) count += 1;
+  return count;
+}
+
+test('of five incidents for one peer that start at once exactly one goes on, and has the alerts of all', async () => {
+  const incidents = await Promise.all(['a1', 'a2', 'a3', 'a4', 'a5'].map(start));
+  const holder = await sortOut(incidents);
+  const now = await until(holder, ({ notes }) => notes.length === 4, 'four joined');
+  expect(now.alerts.count).toBe(5);
+  for (const { by, text } of now.notes) {
+    expect(by).toBe('alice');
+    expect(text).toMatch(/^a\d was started for the same peer and joined with 1 alerts: seen twice$/);
+  }
+  // Under its node_id and under its URL.
+  await waitUntil('two claims', async () => (await claims()) === 2);
+  await closeAs(holder, 'expelled');
+  await waitUntil('the claims released at close', async () => (await claims()) === 0);
+});
+
+test('the claims of a dead holder are taken over; of two at once exactly one wins', async () => {
+  const dead = await start('b1');
+  await gateOpen(dead, 'retract');
+  await dead.terminate('its operator gave up');
+  const heir = await sortOut(await Promise.all(['b2', 'b3'].map(start)));
+  expect((await until(heir, ({ notes }) => notes.length === 1, 'the other joined')).alerts.count).toBe(2);
+  await closeAs(heir, 'expelled');
+});
+
+test('a new incident under the id of a dead one takes its claims over', async () => {
+  const dead = await start('b4');
+  await gateOpen(dead, 'retract');
+  await dead.terminate('its operator gave up');
+  const again = await start('b4');
+  await gateOpen(again, 'retract');
+  await closeAs(again, 'dismissed');
+  await waitUntil('the claims released', async () => (await claims()) === 0);
+});
+
+test("a claim outlives its holder's continue-as-new, and is released by the run after it", async () => {
+  const holder = await start('c1');
+  const { run } = await gateOpen(holder, 'retract').then(() => status(holder));
+  for (let sent = 0; sent < 2_000; sent += 100) await Promise.all(Array.from({ length: 100 }, () => holder.signal('sudo', {})));
+  await until(holder, (now) => now.run !== run, 'the next run', 60_000);
+  expect(await (await start('c2')).result()).toMatchObject({ outcome: 'duplicate' });
+  expect((await until(holder, ({ notes }) => notes.length === 1, 'joined')).alerts.count).toBe(2);
+  await closeAs(holder, 'expelled');
+  await waitUntil('the claims released', async () => (await claims()) === 0);
+  const next = await start('c3');
+  await gateOpen(next, 'retract');
+  await closeAs(next, 'expelled');
+}, 120_000);

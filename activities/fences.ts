@@ -49,13 +49,13 @@ export async function fence(deps: Deps, { ref, peer, readBack }: { ref: Incident
   sealed = await seal(deps, ref, `${side} after`, 'peers', after);
   const open = after.filter((row) => row[side] !== value);
   const ids = after.map(({ peer_id }) => peer_id).join(', ');
-  if (drill) return { outcome: 'unverified', way: 'http', detail: `DRILL: would set ${side} to ${value} on ${ids}`, evidence: headOf(sealed) };
-  if (after.length === 0) return { outcome: 'verified', way: 'http', detail: 'the node has no peers row of this peer any more', evidence: headOf(sealed) };
+  if (drill) return { outcome: 'unverified', way: 'http', changed: 0, detail: `DRILL: would set ${side} to ${value} on ${ids}`, evidence: headOf(sealed) };
+  if (after.length === 0) return { outcome: 'verified', way: 'http', changed: 0, detail: 'the node has no peers row of this peer any more', evidence: headOf(sealed) };
   if (open.length > 0) {
     const detail = `${side} is not ${value} on ${open.map(({ peer_id }) => peer_id).join(', ')}`;
-    return { outcome: 'unverified', way: 'http', detail, evidence: headOf(sealed) };
+    return { outcome: 'unverified', way: 'http', changed: after.length - open.length, detail, evidence: headOf(sealed) };
   }
-  return { outcome: 'verified', way: 'http', detail: `setting read back on ${after.length} peers row(s), enforcement not observed: ${side} = ${value} on ${ids}`, evidence: headOf(sealed) };
+  return { outcome: 'verified', way: 'http', changed: after.length, detail: `setting read back on ${after.length} peers row(s), enforcement not observed: ${side} = ${value} on ${ids}`, evidence: headOf(sealed) };
 }
 
 /**
@@ -79,7 +79,7 @@ export async function lift(deps: Deps, { ref, peer, readBack }: { ref: IncidentR
   residual.push({ what: 'tenant_map', why: 'the old map of the peer can not be read over HTTP: it is empty now; enter it again on the host if there was one', count: before.length });
   const after = await rowsOf(deps, peer);
   const sealed = await seal(deps, ref, 'liftFences', 'peers', { before, after, wanted: Object.fromEntries(wanted) });
-  if (drill) return { outcome: 'unverified', way: 'http', detail: `DRILL: would lift the fences on ${before.length} peers row(s)`, evidence: headOf(sealed) };
+  if (drill) return { outcome: 'unverified', way: 'http', changed: 0, detail: `DRILL: would lift the fences on ${before.length} peers row(s)`, evidence: headOf(sealed) };
   const wrong = after.filter((row) => {
     const target = wanted.get(row.peer_id);
     return (row.ingest_tenant ?? '') !== target?.ingest_tenant || (row.pull_tenant ?? '') !== target.pull_tenant;

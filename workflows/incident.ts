@@ -1,23 +1,26 @@
-import { CancellationScope, condition, setCurrentDetails, upsertMemo, upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
-import { isGate, isStep, phaseOf, searchAttributes, type Gate, type Mode, type Phase, type Refusal, type Step } from '../src/contract/names.ts';
-import type { AmendAnswer, Amendment, CloseRequest, Coverage, DecisionAnswer, StepMessage, Status, Vote } from '../src/contract/schemas.ts';
+import { CancellationScope, setCurrentDetails, upsertMemo, upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
+import { phaseOf, searchAttributes, type Gate, type Mode, type Phase, type Refusal, type Step } from '../src/contract/names.ts';
+import type { AmendAnswer, Amendment, CloseRequest, Coverage, Status } from '../src/contract/schemas.ts';
 import type { EvidenceHead, FirstBad, IncidentRef, StepResult } from '../src/contract/steps.ts';
-import { digestOf, isDecided, namesOpening, openGate, reduceVote, tally, type GatePlan, type OpenGate, type Runs } from './gates.ts';
+import { isDecided, openGate, tally, type GatePlan, type OpenGate, type Runs } from './gates.ts';
 import { here } from './policies.ts';
 import { detailsOf, memoOf, searchAttributesOf, statusOf } from './status.ts';
 import type { IncidentState, PendingStep, StepCommand } from './state.ts';
 
-const kept = { refusals: 50, notes: 50, alerts: 500, alertChars: 300, amendmentChars: 300_000, warnings: 50, coverage: 100 } as const;
+/** A flood of stale messages must not become a flood of questions: a reset is noticed this much later at worst. */
+const askAgainMs = 1_000;
+const kept = { refusals: 50, notes: 50, alerts: 500, alertChars: 300, warnings: 50, coverage: 100 } as const;
 
-interface QueuedAmendment {
+/** An amendment that waits for the retract gate to narrow the plan by it. */
+export interface QueuedAmendment {
   readonly amendment: Amendment;
   readonly run: string;
   answer?: AmendAnswer;
 }
 
 /**
- * One incident: its state, and what messages do to it. Handlers only record; the runbook in
- * peer-compromise.ts acts. Every method is deterministic.
+ * One incident: its state, and what waits for the runbook in peer-compromise.ts. What messages do to it is in
+ * inbox.ts. Every method is deterministic.
  */
 export class Incident {
   /** Step commands, amendments and close requests that were accepted and wait for the runbook. */
@@ -29,6 +32,7 @@ export class Incident {
   messages = 0;
   private published = '';
   private asking: Promise<string> | undefined;
+  private askedAtMs = 0;
 
   constructor(public state: IncidentState) {}
 
@@ -142,8 +146,15 @@ export class Incident {
    * Asks an activity which run this is. A reset copies the history up to its point into a new run: what
    * people decided in the old run is void there, and this is how the copied part still replays as it was.
    */
-  async confirmRun(): Promise<string> {
+  confirmRun(): Promise<string> {
+    // One question at a time: who asks meanwhile gets the same answer.
+    this.asking ??= CancellationScope.nonCancellable(() => this.askRun()).finally(() => (this.asking = undefined));
+    return this.asking;
+  }
+
+  private async askRun(): Promise<string> {
     const { run } = await here.whichRun();
+    this.askedAtMs = Date.now();
     if (run !== this.state.recordedRun) {
       this.state.recordedRun = run;
       for (const open of Object.values(this.state.gates)) {
@@ -157,93 +168,11 @@ export class Incident {
     return run;
   }
 
-  // ── what messages do ───────────────────────────────────────────────────────────────────────────
-  // In handlers the root scope is current, which a cancel request cancels: what they wait for must not be.
+  // ── what messages bring ────────────────────────────────────────────────────────────────────────
 
-  /** A message that fits no run this history has seen may name the one a reset made: an activity knows. */
-  private async learnRun(fits: () => boolean): Promise<void> {
-    if (fits()) return;
-    this.asking ??= CancellationScope.nonCancellable(() => this.confirmRun()).finally(() => (this.asking = undefined));
-    await this.asking;
-  }
-
-  async vote(decision: 'approve' | 'reject', vote: Vote): Promise<DecisionAnswer> {
-    await this.learnRun(() => {
-      const open = isGate(vote.gate) ? this.gate(vote.gate) : undefined;
-      return !open || namesOpening(open, vote.digest, this.runs);
-    });
-    const { gates, verdict } = reduceVote(this.state.gates, this.state.policy, this.runs, decision, vote, this.now());
-    this.state.gates = gates;
-    const { refusedBecause, have, need, digest } = verdict;
-    if (refusedBecause) this.refuse(refusedBecause, vote.by, `${decision} ${vote.gate.slice(0, 50)}`);
-    return {
-      accepted: refusedBecause === undefined,
-      ...(refusedBecause ? { refusedBecause } : {}),
-      have,
-      need,
-      ...(digest === undefined ? {} : { digest }),
-    };
-  }
-
-  /** Queues an amendment, or says why not; the retract gate narrows the plan and answers. */
-  async amend(amendment: Amendment): Promise<AmendAnswer> {
-    // It is handed on to an activity whole, and one payload holds 2 MB.
-    const size = JSON.stringify(amendment.keep).length;
-    if (size > kept.amendmentChars) {
-      const detail = `amend: keep: expected at most ${kept.amendmentChars} characters in all, got ${size}: amend in parts`;
-      this.refuse('malformed', amendment.by, detail);
-      return { accepted: false, refusedBecause: 'malformed', detail };
-    }
-    await this.learnRun(() => {
-      const asked = this.gate('retract');
-      return !asked || namesOpening(asked, amendment.digest, this.runs);
-    });
-    const open = this.gate('retract');
-    const refusal = this.amendRefusal(open, amendment);
-    if (refusal || !open) {
-      const refusedBecause = refusal ?? 'not_open';
-      this.refuse(refusedBecause, amendment.by, 'amend retract');
-      return { accepted: false, refusedBecause, ...(open ? { digest: digestOf(open, this.runs.current) } : {}) };
-    }
-    const queued: QueuedAmendment = { amendment, run: this.state.recordedRun };
-    this.amendments.push(queued);
-    await CancellationScope.nonCancellable(() => condition(() => queued.answer !== undefined));
-    return queued.answer ?? { accepted: false, refusedBecause: 'not_open' };
-  }
-
-  private amendRefusal(open: OpenGate | undefined, amendment: Amendment): Refusal | undefined {
-    if (!open || this.decided('retract') || this.amendments.length >= 10) return 'not_open';
-    if (!namesOpening(open, amendment.digest, this.runs)) return 'stale_digest';
-    const { approvers } = this.state.policy.gates.retract;
-    const known = approvers?.map((name) => name.normalize('NFKC').trim().toLowerCase());
-    return known && !known.includes(amendment.by.normalize('NFKC').trim().toLowerCase()) ? 'not_allowed' : undefined;
-  }
-
-  async stepCommand(command: StepCommand['do'], message: StepMessage): Promise<void> {
-    const run = await this.runThatMatches(message.run);
-    if (run === undefined) return this.refuse('stale_run', message.by, `${command} ${message.step}`);
-    const { step } = message;
-    const waits = isStep(step) && this.state.pending[step] !== undefined;
-    const queued = this.commands.some((other) => other.step === step && other.do === command);
-    if (!isStep(step) || !waits) return this.refuse('not_open', message.by, `${command} ${step}: no such step waits`);
-    if (queued) return this.refuse('already_counted', message.by, `${command} ${step}`);
-    this.commands.push({ do: command, step, by: message.by, note: message.note ?? '', run });
-  }
-
-  async closeRequest(request: CloseRequest): Promise<void> {
-    const run = await this.runThatMatches(request.run);
-    if (run === undefined) return this.refuse('stale_run', request.by, `close ${request.outcome}`);
-    const gate = request.outcome === 'expelled' ? 'close' : 'restore';
-    const asked = this.closeRequests.some(({ outcome }) => outcome === request.outcome);
-    if (this.gate(gate) || asked) return this.refuse('already_counted', request.by, `close ${request.outcome}: asked already`);
-    if (this.state.closing) return this.refuse('closed', request.by, `close ${request.outcome}`);
-    this.closeRequests.push({ ...request, runNamed: run });
-  }
-
-  private async runThatMatches(prefix: string): Promise<string | undefined> {
-    await this.learnRun(() => this.state.recordedRun.startsWith(prefix));
-    const { recordedRun } = this.state;
-    return recordedRun.startsWith(prefix) ? recordedRun : undefined;
+  /** Did an activity say a moment ago which run this is? */
+  get hasJustAsked(): boolean {
+    return Date.now() - this.askedAtMs < askAgainMs;
   }
 
   alert(alert: IncidentState['alerts'][number]): void {

@@ -17,6 +17,7 @@ import {
   statusQuery,
 } from '../src/contract/messages.ts';
 import { Alert, Amendment, CloseRequest, Decision, explainIssues, Note, PlanQuery, StepMessage, Vote } from '../src/contract/schemas.ts';
+import { amend, closeRequest, stepCommand, vote } from './inbox.ts';
 import type { Incident } from './incident.ts';
 import { planOf } from './status.ts';
 
@@ -37,15 +38,15 @@ export function listen(incident: Incident): void {
     if ('expected' in parsed) {
       return { accepted: false, refusedBecause: 'malformed', have: 0, need: 0, detail: malformed('decide', args, parsed.expected) };
     }
-    const { decision, ...vote } = parsed.value;
-    return incident.vote(decision, vote);
+    const { decision, ...given } = parsed.value;
+    return vote(incident, decision, given);
   }, { description: 'Approve or reject one opening of a gate, and get the verdict' });
 
   setHandler(amendUpdate, async (...args) => {
     incident.messages += 1;
     const parsed = parse(Amendment, args);
     if ('expected' in parsed) return { accepted: false, refusedBecause: 'malformed', detail: malformed('amend', args, parsed.expected) };
-    return incident.amend(parsed.value);
+    return amend(incident, parsed.value);
   }, { description: 'Narrow the retract plan: keep facts, with a justification' });
 
   const on = <S extends z.ZodType>(name: string, schema: S, record: (payload: z.infer<S>) => unknown) => async (...args: unknown[]): Promise<void> => {
@@ -56,18 +57,18 @@ export function listen(incident: Incident): void {
   };
 
   const shape = '{"gate":"retract","digest":"sha256:…","by":"you"}';
-  setHandler(approveSignal, on('approve', Vote, (vote) => incident.vote('approve', vote)), { description: `Approve one opening of a gate: ${shape}` });
-  setHandler(rejectSignal, on('reject', Vote, (vote) => incident.vote('reject', vote)), { description: `Reject one opening of a gate: ${shape}` });
-  setHandler(amendSignal, on('amend', Amendment, (amendment) => incident.amend(amendment)), {
+  setHandler(approveSignal, on('approve', Vote, (given) => vote(incident, 'approve', given)), { description: `Approve one opening of a gate: ${shape}` });
+  setHandler(rejectSignal, on('reject', Vote, (given) => vote(incident, 'reject', given)), { description: `Reject one opening of a gate: ${shape}` });
+  setHandler(amendSignal, on('amend', Amendment, (amendment) => amend(incident, amendment)), {
     description: 'Narrow the retract plan: {"gate":"retract","digest":"sha256:…","keep":[{"factId":"…","justification":"…"}],"by":"you"}',
   });
   setHandler(alertSignal, on('alert', Alert, (alert) => incident.alert(alert)), { description: 'Another alert about this peer: {"name":"peer_replay_burst"}' });
   setHandler(noteSignal, on('note', Note, ({ by, text }) => incident.note(by, text)), { description: 'Put a note on record: {"by":"you","text":"…"}' });
   const stepShape = '{"step":"revokeKeys","run":"<run id>","by":"you","note":"…"}';
-  setHandler(retrySignal, on('retry', StepMessage, (message) => incident.stepCommand('retry', message)), { description: `Try a stuck step again: ${stepShape}` });
-  setHandler(doneSignal, on('done', StepMessage, (message) => incident.stepCommand('done', message)), { description: `You did a step by hand; it is read back: ${stepShape}` });
-  setHandler(skipSignal, on('skip', StepMessage, (message) => incident.stepCommand('skip', message)), { description: `Go on without a step: ${stepShape}` });
-  setHandler(closeSignal, on('close', CloseRequest, (request) => incident.closeRequest(request)), {
+  setHandler(retrySignal, on('retry', StepMessage, (message) => stepCommand(incident, 'retry', message)), { description: `Try a stuck step again: ${stepShape}` });
+  setHandler(doneSignal, on('done', StepMessage, (message) => stepCommand(incident, 'done', message)), { description: `You did a step by hand; it is read back: ${stepShape}` });
+  setHandler(skipSignal, on('skip', StepMessage, (message) => stepCommand(incident, 'skip', message)), { description: `Go on without a step: ${stepShape}` });
+  setHandler(closeSignal, on('close', CloseRequest, (request) => closeRequest(incident, request)), {
     description: 'Ask to close the incident: {"outcome":"expelled","run":"<run id>","by":"you","reason":"…"}',
   });
 

@@ -73,7 +73,7 @@ export async function openRun(incident: Incident): Promise<void> {
   if (continuedFromExecutionRunId === undefined) {
     const tightened = tightenPolicy(opened.policy, state.start.policy ?? {});
     if (!tightened.ok) {
-      const message = `start: ${tightened.field}: a start may only tighten the policy in force; expected ${tightened.expected}`;
+      const message = `start: ${tightened.field}: a start may only tighten the policy in force; expected ${tightened.expected}, got ${tightened.got}`;
       throw ApplicationFailure.nonRetryable(message, 'InvalidInput');
     }
     state.policy = tightened.policy;

@@ -93,8 +93,12 @@ async function runbook(incident: Incident): Promise<Closing> {
       if (state.peer && asked.entityUri !== '') state.peer = { ...state.peer, entityUri: asked.entityUri };
       return asked;
     });
-    // Only now the entity URI may be known that pinning the origin needs.
-    if (state.pending.blockRelays && state.peer?.entityUri) await stepAgain(incident, 'blockRelays', containment(incident).blockRelays);
+    // Only now the entity URI may be known: pinning the origin needs it, and what people are told to do names it.
+    if (state.peer?.entityUri) {
+      const acts = containment(incident);
+      const named = (['blockRelays', 'revokeKeys', 'lowerTrust'] as const).filter((name) => state.pending[name]);
+      await Promise.all(named.map((name) => stepAgain(incident, name, acts[name])));
+    }
     await step(incident, 'collectFacts', ({ ref }) => collect.collectFacts({ ref, peer: state.peer }));
     await step(incident, 'assess', async ({ ref }) => {
       const assessed = await collect.assess({ ref, peer: state.peer, policy: state.policy, firstBad: state.firstSaid, recollect: false });

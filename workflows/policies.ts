@@ -1,4 +1,4 @@
-import { proxyActivities, proxyLocalActivities } from '@temporalio/workflow';
+import { proxyActivities } from '@temporalio/workflow';
 import type { Activities } from '../activities/index.ts';
 
 // Temporal is the only retry layer. Each set has a bound for one attempt and one for all of them; when
@@ -33,9 +33,13 @@ export const undo = proxyActivities<Activities>({
   cancellationType,
 });
 
-/** Which run is this really? Local: it costs no round trip, and its answer stands in history. */
-export const here = proxyLocalActivities<Activities>({
-  // No total bound: a worker that was dead for an hour must not turn this into a failure.
-  startToCloseTimeout: '5s',
-  retry: { initialInterval: '100ms' },
+/**
+ * Which run is this really? A plain activity: a local one costs no round trip, but two of them beside an update
+ * were once replayed in another order, and a decision is worth the milliseconds. No bound on all attempts: a
+ * worker that was dead for an hour must not turn this into a failure.
+ */
+export const here = proxyActivities<Activities>({
+  startToCloseTimeout: '10s',
+  cancellationType,
+  retry: { initialInterval: '200ms', backoffCoefficient: 2, maximumInterval: '5s' },
 });

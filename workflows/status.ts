@@ -31,8 +31,11 @@ function inPageOrder(records: readonly StepRecord[]): StepRecord[] {
 
 /** What is not done, as residual risk: steps that are not verified or manual, and what they left behind. */
 export function residualOf(state: IncidentState): Residual[] {
-  const all = inPageOrder(state.steps)
-    .filter(({ round }) => round === state.round)
+  const current = state.steps.filter(({ round }) => round === state.round);
+  const isLifted = current.some(({ name, outcome }) => name === 'liftFences' && outcome === 'verified');
+  const all = inPageOrder(current)
+    // A fence that was lifted costs nobody anything any more.
+    .filter(({ name }) => !isLifted || (name !== 'fenceInbound' && name !== 'fenceOutbound'))
     .flatMap(({ name, outcome, detail, residual }) => {
       const isDone = outcome === 'verified' || outcome === 'manual';
       return isDone || residual.length > 0 ? residual : [{ what: name, why: `${outcome}: ${detail}`, count: 1 }];

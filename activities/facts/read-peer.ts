@@ -6,6 +6,7 @@ import { collectAudit } from '../../src/stigmem/paging.ts';
 import type { AuditEvent } from '../../src/stigmem/wire.ts';
 import { cancelSignal, type Deps } from '../deps.ts';
 import { beat } from '../heartbeat.ts';
+import { answered } from './shape.ts';
 
 /** What the peer says of itself, held against what our node has. */
 export interface PeerSaid {
@@ -61,7 +62,9 @@ async function believeEntity(deps: Deps, peer: PeerRef, { wellKnown, manifest }:
   if (said.length > 2_048) return not('it is too long');
   const ours = await deps.node.wellKnown(cancelSignal());
   if (authorityOf(said) === null || authorityOf(said) === authorityOf(ours.entity_uri ?? '')) return not('it is no URI of its own');
-  const page = await deps.node.factsPage({ source: said, include_contradicted: true, include_expired: true, include_low_trust: true, limit: 500 }, cancelSignal());
+  const everything = { include_contradicted: true, include_expired: true, include_low_trust: true, limit: 500 } as const;
+  const page = await answered(() => deps.node.factsPage({ source: said, ...everything }, cancelSignal()));
+  if (typeof page === 'string') return not(`our node does not show the facts under it (${page})`);
   const others = page.facts.filter(({ received_from: from }) => from === null || !peer.nodeIds.includes(from));
   if (others.length === 0) return { uri: said, why: '' };
   // A key that was once issued to the peer's entity writes here under its name: that is the peer too.

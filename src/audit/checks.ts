@@ -26,7 +26,11 @@ const gateOf = new Map<string, Gate>([
 ]);
 const skipNeedsGate = ['contain', 'rotate', 'reregister'];
 
-const Asked = z.looseObject({ readBack: z.boolean().default(false), plan: z.looseObject({ planHash: z.string() }).optional() });
+/** What a step says it changed on the node; absent while it has not ended, or can't say. */
+const Changed = z.looseObject({ changed: z.int().optional() });
+const Asked = z.looseObject({
+  ref: z.looseObject({ mode: z.string().default('live') }).default({ mode: 'live' }),
+  readBack: z.boolean().default(false), plan: z.looseObject({ planHash: z.string() }).optional() });
 const Remade = z.looseObject({ go: z.looseObject({ planHash: z.string() }) });
 const Approved = z.looseObject({ approved: z.looseObject({ planHash: z.string() }) });
 
@@ -36,6 +40,8 @@ export function checkMutations(activities: readonly ActivityRecord[], decided: r
   return activities.flatMap((record): Mutation[] => {
     const asked = Asked.safeParse(record.input).data;
     if (asked?.readBack === true) return [];
+    const changed = Changed.safeParse(record.result).data?.changed;
+    if (asked?.ref.mode === 'drill' || changed === 0) return [];
     if (contains.includes(record.name)) return [{ record, gate: null, approval: null, wrong: null }];
     const gate = gateOf.get(record.name);
     // An activity that saw that its approval was void refused to act: nothing was changed.

@@ -1,3 +1,4 @@
+import { z } from 'zod';
 import proto from '@temporalio/proto';
 import { spanWords } from '../contract/duration.ts';
 import { searchAttributes, workflowType } from '../contract/names.ts';
@@ -97,10 +98,17 @@ async function abandonedCheck(session: TemporalSession): Promise<Finding> {
   const [first] = abandoned;
   if (first === undefined) return { check, state: 'ok', found: 'no incident' };
   const found = `${abandoned.length}: ${abandoned.slice(0, 5).map(clean).join(', ')}${abandoned.length > 5 ? ', …' : ''}`;
-  const peer = first.replace(/^peer-compromise(-drill)?:/, '');
+  const peer = await peerOf(session, first);
   const drill = first.startsWith('peer-compromise-drill:') ? ' --drill' : '';
   const mend = `take over its fences and evidence: cordon start ${shellWord(peer)}${drill} --reason 'takes over an ended run'`;
   return { check, state: 'fail', found: `${found}; what they fenced is still fenced`, mend };
+}
+
+/** The peer an incident is about: from its memo, else from what it was started with. An id chosen outside says nothing. */
+async function peerOf(session: TemporalSession, id: string): Promise<string> {
+  const incident = await describe(session, id);
+  const memo = z.looseObject({ cordon: z.looseObject({ peer: z.string() }) }).safeParse(incident?.description.memo);
+  return memo.success ? memo.data.cordon.peer : id.replace(/^peer-compromise(-drill)?:/, '');
 }
 
 async function stillEnded(session: TemporalSession, id: string): Promise<string | undefined> {

@@ -49,7 +49,7 @@ export function table(head: string[], rows: string[][], width: number, caps: num
     chars: { ...chars, middle: ' '.repeat(gap) },
     colWidths: [...widths.slice(0, -1), last],
     wordWrap: true,
-    wrapOnWordBoundary: true,
+    wrapOnWordBoundary: false,
     style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0, compact: true },
   });
   for (const row of rows) {

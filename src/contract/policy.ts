@@ -104,7 +104,7 @@ export function samePerson(a: string, b: string): boolean {
 export function tightenPolicy(
   base: Policy,
   by: PolicyTightening,
-): { ok: true; policy: Policy } | { ok: false; field: string; expected: string } {
+): { ok: true; policy: Policy } | { ok: false; field: string; expected: string; got: string } {
   const policy = structuredCloneJson(base);
   for (const gate of gates) {
     const change = by.gates?.[gate];
@@ -118,13 +118,13 @@ export function tightenPolicy(
   ];
   if (by.burst?.facts !== undefined) {
     if (by.burst.facts > base.burst.facts) {
-      return { ok: false, field: 'policy.burst.facts', expected: `at most ${base.burst.facts}` };
+      return { ok: false, field: 'policy.burst.facts', expected: `at most ${base.burst.facts}`, got: String(by.burst.facts) };
     }
     policy.burst.facts = by.burst.facts;
   }
   if (by.window !== undefined) {
     if (durationMs(by.window) < durationMs(base.window)) {
-      return { ok: false, field: 'policy.window', expected: `at least ${base.window}` };
+      return { ok: false, field: 'policy.window', expected: `at least ${base.window}`, got: by.window };
     }
     policy.window = by.window;
   }
@@ -135,23 +135,23 @@ function tightenGate(
   policy: Policy,
   gate: Gate,
   change: z.infer<typeof GateTightening>,
-): { field: string; expected: string } | undefined {
+): { field: string; expected: string; got: string } | undefined {
   const now = policy.gates[gate];
   const field = (name: string) => `policy.gates.${gate}.${name}`;
   if (change.need !== undefined) {
-    if (change.need < now.need) return { field: field('need'), expected: `at least ${now.need}` };
+    if (change.need < now.need) return { field: field('need'), expected: `at least ${now.need}`, got: String(change.need) };
     now.need = change.need;
   }
   if (change.approvers !== undefined) {
     const allowed = now.approvers;
     const added = change.approvers.find((name) => allowed !== null && !allowed.some((a) => samePerson(a, name)));
-    if (added !== undefined) return { field: field('approvers'), expected: 'only people who may decide already' };
+    if (added !== undefined) return { field: field('approvers'), expected: 'only people who may decide already', got: added };
     now.approvers = change.approvers;
   }
   for (const name of ['expiresAfter', 'remindEvery'] as const) {
     const value = change[name];
     if (value === undefined) continue;
-    if (durationMs(value) > durationMs(now[name])) return { field: field(name), expected: `at most ${now[name]}` };
+    if (durationMs(value) > durationMs(now[name])) return { field: field(name), expected: `at most ${now[name]}`, got: value };
     now[name] = value;
   }
   return undefined;

@@ -5,7 +5,7 @@ import { PolicyTightening } from './policy.ts';
 
 const Name = z.string().trim().min(1).max(200);
 const Text = z.string().max(4_000);
-const Instant = z.iso.datetime({ offset: true, error: 'expected an ISO 8601 time like 2026-11-23T01:00:00Z' });
+const Instant = z.union([z.iso.datetime({ offset: true }), z.iso.date()], { error: 'expected an ISO 8601 time like 2026-11-23T01:00:00Z, or a date' });
 const ShortDigest = z
   .string()
   .regex(/^sha256:[0-9a-f]{12,64}$/, 'expected sha256: and 12 to 64 lower-case hex digits');

@@ -39,6 +39,8 @@ export interface StepResult {
   readonly outcome: StepOutcome;
   readonly way: Way;
   readonly detail: string;
+  /** How many things on the node are now as this step set them; 0 when it changed nothing, absent when it can't say. */
+  readonly changed?: number;
   /** Present when a person has to act: why, and the exact instruction. */
   readonly manual?: { readonly why: string; readonly how: string };
   readonly residual?: readonly Residual[];

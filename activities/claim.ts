@@ -89,11 +89,20 @@ export function claimActivities(deps: Deps) {
     },
 
     /** Gives a duplicate's alerts to the incident that holds the peer. Done when the server has accepted them. */
-    async handOverAlerts(input: { ref: IncidentRef; to: string; alerts: readonly Alert[]; reportedBy?: string; reason?: string }): Promise<{ handedOver: number }> {
+    async handOverAlerts(input: {
+      ref: IncidentRef;
+      to: string;
+      alerts: readonly Alert[];
+      reportedBy?: string;
+      reason?: string;
+    }): Promise<{ handedOver: number }> {
       const { ref, to, alerts, reportedBy = 'cordon', reason = 'no reason given' } = input;
       const handle = temporal.workflow.getHandle(to);
       for (const alert of alerts) await handle.signal(alertSignal, alert);
-      await handle.signal(noteSignal, { by: reportedBy, text: `${ref.incident} was started for the same peer and joined with ${alerts.length} alerts: ${reason}`.slice(0, 4_000) });
+      await handle.signal(noteSignal, {
+        by: reportedBy,
+        text: `${ref.incident} was started for the same peer and joined with ${alerts.length} alerts: ${reason}`.slice(0, 4_000),
+      });
       return { handedOver: alerts.length };
     },
 
@@ -108,7 +117,9 @@ export function claimActivities(deps: Deps) {
 /** Names chosen outside never become part of an id: each is hashed. */
 function claimIds(peer: PeerRef, ourNodeId: string): string[] {
   const names = [...peer.nodeIds.map((id) => `node ${id}`), `url ${peer.url.toLowerCase().replace(/\/+$/, '')}`];
-  return [...new Set(names)].map((name) => `cordon-claim:${createHash('sha256').update(`${ourNodeId} ${name}`).digest('hex').slice(0, 32)}`).toSorted();
+  return [...new Set(names)]
+    .map((name) => `cordon-claim:${createHash('sha256').update(`${ourNodeId} ${name}`).digest('hex').slice(0, 32)}`)
+    .toSorted();
 }
 
 function asHolder(memo: unknown): Holder | undefined {

@@ -26,7 +26,14 @@ export function closeActivities(deps: Deps) {
     const report = drill ? 'DRILL-report.md' : 'report.md';
     const meta = { key: effectKey(ref, 'report'), kind: 'report', phase: ref.phase, round: ref.round, at: ref.at };
     await store.writeFileBeside(report, text, { ...meta, mediaType: 'text/markdown; charset=utf-8' });
-    const final = await sealEvidence(deps, ref, 'final status', 'status', { outcome, closing: closing ?? null, status, alerts, ours, peer });
+    const final = await sealEvidence(deps, ref, 'final status', 'status', {
+      outcome,
+      closing: closing ?? null,
+      status,
+      alerts,
+      ours,
+      peer,
+    });
     // The head that history knows must be in the chain: else lines were cut off its end.
     const known = status.evidence.head === '' ? {} : { expectHead: status.evidence.head };
     const { ok, entries, objects, firstProblem } = await verifyFolder(store.dir, known);

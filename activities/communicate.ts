@@ -41,7 +41,7 @@ export function communicateActivities(deps: Deps) {
       to: to ? [to] : [],
       lookUp: `the operator of the peer ${quoted(peer.url)}, node id ${quoted(peer.nodeId)}: your federation agreement, or the abuse and security contacts of its domain (not the node itself, which may be in the attacker's hands); then add them under "peers" in the contacts file`,
     };
-    return settle(deps, ref, await deliver(deps, ref, [draft], readBack), 'the peer\'s operator');
+    return settle(deps, ref, await deliver(deps, ref, [draft], readBack), "the peer's operator");
   }
 
   /** "If compromised data may have reached downstream peers, notify those operators too." */
@@ -92,7 +92,8 @@ export function communicateActivities(deps: Deps) {
       item: 'notice-local',
       notice: localNotice(input),
       to: agentOwners(contacts),
-      lookUp: 'the owners of the agents that hold keys on your node; then add them under "agents" in the contacts file, by entity URI prefix',
+      lookUp:
+        'the owners of the agents that hold keys on your node; then add them under "agents" in the contacts file, by entity URI prefix',
     };
     return settle(deps, ref, await deliver(deps, ref, [draft], readBack), 'owners of local agents', [coverage]);
   }
@@ -138,7 +139,13 @@ export function communicateActivities(deps: Deps) {
 }
 
 /** How the step ended, said in terms of what was really seen: a file, its hash, a webhook's answer. */
-async function settle(deps: Deps, ref: IncidentRef, sent: readonly Sent[], whom: string, coverage: readonly Coverage[] = []): Promise<StepResult> {
+async function settle(
+  deps: Deps,
+  ref: IncidentRef,
+  sent: readonly Sent[],
+  whom: string,
+  coverage: readonly Coverage[] = [],
+): Promise<StepResult> {
   const store = await evidenceOf(deps, ref);
   const common = { coverage, evidence: { head: await store.head(), entries: (await store.entries()).length } };
   if (sent.length === 0) return { ...common, outcome: 'verified', way: 'none', detail: `${whom}: 0 notices are due` };
@@ -147,7 +154,10 @@ async function settle(deps: Deps, ref: IncidentRef, sent: readonly Sent[], whom:
   if (ref.mode === 'drill') return { ...common, outcome: 'unverified', way: 'none', detail };
   const [first] = open;
   if (!first) return { ...common, outcome: 'verified', way: sent.some(({ state }) => state.kind === 'posted') ? 'http' : 'manual', detail };
-  const how = open.map(({ how: todo }) => todo).join(' ').slice(0, 4_000);
+  const how = open
+    .map(({ how: todo }) => todo)
+    .join(' ')
+    .slice(0, 4_000);
   return {
     ...common,
     outcome: 'unverified',
@@ -158,7 +168,12 @@ async function settle(deps: Deps, ref: IncidentRef, sent: readonly Sent[], whom:
   };
 }
 
-async function inputOf(deps: Deps, ref: IncidentRef, facts: NoticeFacts, contacts: Contacts): Promise<NoticeInput & { readonly plan: PlanFacts | null }> {
+async function inputOf(
+  deps: Deps,
+  ref: IncidentRef,
+  facts: NoticeFacts,
+  contacts: Contacts,
+): Promise<NoticeInput & { readonly plan: PlanFacts | null }> {
   const { peer, alerts, steps, firstBad, residual } = facts;
   // The workflow notifies only after the peer was resolved.
   if (!peer) throw new StepFailure('InvalidInput', 'facts.peer: expected the peer, got null');

@@ -41,7 +41,13 @@ export function containActivities(deps: Deps) {
       const warning =
         `The HTTP fence has a price: as long as ${peer.nodeId} answers, this node takes nothing from peers listed after it: ${otherPeers.join(', ')}. ` +
         `What would not: a firewall rule on the node's host that rejects connections to ${peer.url}, or on its database UPDATE peers SET status='revoked' WHERE node_id='${sqlText(peer.nodeId)}'.`;
-      const residual = [{ what: 'innocent peers may be stalled by the HTTP fence', why: 'this node aborts its whole pull loop at a fenced peer that answers', count: stalled.length }];
+      const residual = [
+        {
+          what: 'innocent peers may be stalled by the HTTP fence',
+          why: 'this node aborts its whole pull loop at a fenced peer that answers',
+          count: stalled.length,
+        },
+      ];
       return { ...result, warnings: [warning], residual };
     },
 
@@ -73,14 +79,30 @@ export function containActivities(deps: Deps) {
       const pins = await deps.node.originPins(cancelSignal());
       const sealed = await seal(deps, ref, 'blockRelays after', 'pins', pins);
       const evidence = headOf(sealed);
-      if (drill) return { outcome: 'unverified', way: 'http', changed: 0, detail: 'DRILL: would pin the origin to a key that does not exist', evidence };
+      if (drill)
+        return {
+          outcome: 'unverified',
+          way: 'http',
+          changed: 0,
+          detail: 'DRILL: would pin the origin to a key that does not exist',
+          evidence,
+        };
       const pinned = peer.nodeIds.every((nodeId) => pins.some((pin) => pin.node_id === nodeId && pin.key_fingerprint === noKey));
       if (!pinned) {
         const why = "The peer's entity URI is not known yet: over HTTP only its own endpoints say it, and they are asked after the fence.";
         return { outcome: 'unverified', way: 'manual', changed: 0, detail: 'no pin: entity URI unknown', manual: { why, how }, evidence };
       }
-      const residual = [{ what: 'relays', why: 'seen to block relayed facts only once the peers row is revoked, which needs the host', count: 1 }];
-      return { outcome: 'verified', way: 'http', changed: peer.nodeIds.length, detail: `pin read back for ${peer.nodeIds.length} node_id(s), enforcement not observed`, residual, evidence };
+      const residual = [
+        { what: 'relays', why: 'seen to block relayed facts only once the peers row is revoked, which needs the host', count: 1 },
+      ];
+      return {
+        outcome: 'verified',
+        way: 'http',
+        changed: peer.nodeIds.length,
+        detail: `pin read back for ${peer.nodeIds.length} node_id(s), enforcement not observed`,
+        residual,
+        evidence,
+      };
     },
 
     /** "Revoke capability tokens issued to that peer": as far as HTTP shows them. */
@@ -112,15 +134,48 @@ export function containActivities(deps: Deps) {
       const left = tokens(after.items).filter(({ fact_id }) => theirs.some((token) => token.fact_id === fact_id));
       const sealed = await seal(deps, ref, 'revokeTokens after', 'tokens', { left, refused: refusedIds });
       const evidence = headOf(sealed);
-      const coverage = [{ what: 'capability tokens', seen: live.length, complete: after.complete && live.length === 0, why: 'no route lists tokens; ids come from the audit, which names the issuer and not the subject' }];
-      if (ref.mode === 'drill') return { outcome: 'unverified', way: 'http', changed: 0, detail: `DRILL: would revoke ${theirs.length} tokens`, coverage, evidence };
+      const coverage = [
+        {
+          what: 'capability tokens',
+          seen: live.length,
+          complete: after.complete && live.length === 0,
+          why: 'no route lists tokens; ids come from the audit, which names the issuer and not the subject',
+        },
+      ];
+      if (ref.mode === 'drill')
+        return {
+          outcome: 'unverified',
+          way: 'http',
+          changed: 0,
+          detail: `DRILL: would revoke ${theirs.length} tokens`,
+          coverage,
+          evidence,
+        };
       const others = live.length - theirs.length;
       if (left.length === 0 && others === 0 && after.complete) {
-        return { outcome: 'verified', way: 'http', changed: theirs.length, detail: `${theirs.length === 0 ? 'zero tokens found' : `${theirs.length} tokens revoked and read back`}; ${before.items.length} audit events read`, coverage, evidence };
+        return {
+          outcome: 'verified',
+          way: 'http',
+          changed: theirs.length,
+          detail: `${theirs.length === 0 ? 'zero tokens found' : `${theirs.length} tokens revoked and read back`}; ${before.items.length} audit events read`,
+          coverage,
+          evidence,
+        };
       }
-      const why = left.length > 0 ? `${left.length} tokens of the peer could not be revoked with this key.` : `${others} live tokens were issued here, and over HTTP nobody can see whether the peer is their subject.`;
+      const why =
+        left.length > 0
+          ? `${left.length} tokens of the peer could not be revoked with this key.`
+          : `${others} live tokens were issued here, and over HTTP nobody can see whether the peer is their subject.`;
       const how = `On the node's host: SELECT token_id, subject FROM capability_tokens WHERE revoked_at IS NULL; revoke those of the peer as their issuer: POST /v1/federation/capability-tokens/{id}/revoke.`;
-      return { outcome: 'unverified', way: 'manual', changed: theirs.length - left.length, detail: why, manual: { why, how }, coverage, evidence };
+      return {
+        outcome: 'unverified',
+        way: 'manual',
+        changed: theirs.length - left.length,
+        detail: why,
+        manual: { why, how },
+        coverage,
+        evidence,
+      };
     },
 
     /** Its API and agent keys stay good behind every fence, and HTTP can neither list nor delete another entity's. */
@@ -134,7 +189,14 @@ export function containActivities(deps: Deps) {
       const how =
         `On the node's host: SELECT id, entity_uri, permissions FROM api_keys WHERE entity_uri='${entity}'; DELETE FROM api_keys WHERE entity_uri='${entity}'; ` +
         `UPDATE agent_keys SET status='revoked' WHERE entity_uri='${entity}'; and the same for every other entity the peer was given a key for. Then look at its subscriptions and garden memberships.`;
-      return { outcome: 'unverified', way: 'manual', changed: 0, detail: 'keys can not be listed or revoked over HTTP, nor read back', manual: { why, how }, evidence: headOf(sealed) };
+      return {
+        outcome: 'unverified',
+        way: 'manual',
+        changed: 0,
+        detail: 'keys can not be listed or revoked over HTTP, nor read back',
+        manual: { why, how },
+        evidence: headOf(sealed),
+      };
     },
 
     /** "If your deployment supports source-trust rules, lower the peer's trust score": a file on the host. */
@@ -142,9 +204,17 @@ export function containActivities(deps: Deps) {
       if (!peer) return nothingResolved(deps, ref, 'lowerTrust');
       const sealed = await seal(deps, ref, 'lowerTrust', 'trust', { peer });
       const source = peer.entityUri === '' ? "<each source the peer's facts claim; see the plan>" : peer.entityUri;
-      const why = 'Trust rules are a file on the node\'s host. A rule matches a fact\'s source letter by letter, not the peer, and lowers nothing unless STIGMEM_TRUST_MODE=strict and a quarantine garden is set.';
+      const why =
+        "Trust rules are a file on the node's host. A rule matches a fact's source letter by letter, not the peer, and lowers nothing unless STIGMEM_TRUST_MODE=strict and a quarantine garden is set.";
       const how = `In the file named by STIGMEM_TRUST_RULES_FILE, for each source only this peer speaks for: never_trust: [{org_uri: ${JSON.stringify(source)}, reason: "cordon ${ref.incident}"}]. Never one that local writers use too.`;
-      return { outcome: 'unverified', way: 'manual', changed: 0, detail: 'trust rules have no HTTP route, nor can they be read back over HTTP', manual: { why, how }, evidence: headOf(sealed) };
+      return {
+        outcome: 'unverified',
+        way: 'manual',
+        changed: 0,
+        detail: 'trust rules have no HTTP route, nor can they be read back over HTTP',
+        manual: { why, how },
+        evidence: headOf(sealed),
+      };
     },
 
     /** "Pause any automated promotion from quarantine": the node has no switch; its quarantine list keeps who promoted what, and when. */
@@ -152,27 +222,46 @@ export function containActivities(deps: Deps) {
       if (!peer) return nothingResolved(deps, ref, 'pausePromotion');
       const quarantine = await collectQuarantine(deps.node, { signal: cancelSignal(), onPage: () => beat() });
       const promoted = quarantine.items.filter(({ quarantine_status: status }) => status === 'promoted');
-      const pending = quarantine.items.filter(({ quarantine_status: status, received_from: from }) => status === 'pending' && peer.nodeIds.includes(from ?? '')).length;
-      const firstLook = (await (await evidenceOf(deps, ref)).entries()).find(({ kind, round }) => kind === 'promotions' && round === ref.round);
-      const sealed = await seal(deps, ref, readBack ? `pausePromotion read back ${ref.at}` : 'pausePromotion', 'promotions', { promoted, pending });
+      const pending = quarantine.items.filter(
+        ({ quarantine_status: status, received_from: from }) => status === 'pending' && peer.nodeIds.includes(from ?? ''),
+      ).length;
+      const firstLook = (await (await evidenceOf(deps, ref)).entries()).find(
+        ({ kind, round }) => kind === 'promotions' && round === ref.round,
+      );
+      const sealed = await seal(deps, ref, readBack ? `pausePromotion read back ${ref.at}` : 'pausePromotion', 'promotions', {
+        promoted,
+        pending,
+      });
       const evidence = headOf(sealed);
       if (!readBack) {
         const why = `The node has no switch that pauses promotion: whatever promotes calls its routes from outside. ${promoted.length} facts were promoted so far, ${pending} of the peer's are pending.`;
-        const how = 'Stop the job or person that calls POST /v1/quarantine/{id}/admit or POST /v1/gardens/{id}/promote, then: cordon done <incident> pausePromotion --by <you>.';
+        const how =
+          'Stop the job or person that calls POST /v1/quarantine/{id}/admit or POST /v1/gardens/{id}/promote, then: cordon done <incident> pausePromotion --by <you>.';
         return { outcome: 'unverified', way: 'manual', changed: 0, detail: 'no switch on this node', manual: { why, how }, evidence };
       }
       const from = firstLook?.at ?? ref.at;
       const since = promoted.filter(({ quarantine_acted_at: at }) => at === null || Date.parse(at) >= Date.parse(from)).length;
       // Nothing promoted proves something only where there was something to promote, and the whole list was seen.
       const isPaused = since === 0 && pending > 0 && quarantine.complete && firstLook !== undefined;
-      return { outcome: isPaused ? 'verified' : 'unverified', way: 'manual', detail: `${since} promotions since ${from}, ${pending} facts of the peer pending`, evidence };
+      return {
+        outcome: isPaused ? 'verified' : 'unverified',
+        way: 'manual',
+        detail: `${since} promotions since ${from}, ${pending} facts of the peer pending`,
+        evidence,
+      };
     },
   };
 }
 
 async function nothingResolved(deps: Deps, ref: IncidentRef, step: string): Promise<StepResult> {
   const sealed = await seal(deps, ref, step, 'skipped', { why: 'the peer was not resolved' });
-  return { outcome: 'unverified', way: 'none', changed: 0, detail: 'the peer was not resolved, so there is nothing to act on', evidence: headOf(sealed) };
+  return {
+    outcome: 'unverified',
+    way: 'none',
+    changed: 0,
+    detail: 'the peer was not resolved, so there is nothing to act on',
+    evidence: headOf(sealed),
+  };
 }
 
 /** For instructions that people paste: a quote in a peer's name must not end the string. */

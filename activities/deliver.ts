@@ -41,7 +41,14 @@ export async function deliver(deps: Deps, ref: IncidentRef, drafts: readonly Dra
   for (const draft of drafts) {
     if (posted.has(draft.item)) continue;
     const { item, notice } = draft;
-    const meta = { key: effectKey(ref, item), kind: 'notice', phase: ref.phase, round: ref.round, at: ref.at, mediaType: 'text/markdown; charset=utf-8' };
+    const meta = {
+      key: effectKey(ref, item),
+      kind: 'notice',
+      phase: ref.phase,
+      round: ref.round,
+      at: ref.at,
+      mediaType: 'text/markdown; charset=utf-8',
+    };
     await store.writeFileBeside(fileName(ref, item), notice.markdown, meta);
   }
   if (deps.webhookUrl !== undefined && ref.mode === 'live') {
@@ -93,9 +100,14 @@ function sentOf(ref: IncidentRef, { item, to, lookUp }: Draft, posted: boolean):
   if (ref.mode === 'drill') return { file, state: { kind: 'drill', said: 'DRILL: written, nothing was posted and nobody told' }, how: '' };
   const names = firstOf(to, 20, ({ name, contact }) => `${name} <${contact}>`).join(', ');
   if (to.length > 0 && posted) {
-    return { file, state: { kind: 'posted', said: `written, sealed, and taken by the webhook for ${names}; whether they read it is not known` }, how: '' };
+    return {
+      file,
+      state: { kind: 'posted', said: `written, sealed, and taken by the webhook for ${names}; whether they read it is not known` },
+      how: '',
+    };
   }
-  if (to.length > 0) return { file, state: { kind: 'open', said: 'written and sealed; no webhook is set' }, how: `Send ${file} to ${names}.` };
+  if (to.length > 0)
+    return { file, state: { kind: 'open', said: 'written and sealed; no webhook is set' }, how: `Send ${file} to ${names}.` };
   const said = `written and sealed${posted ? ' and posted to the webhook' : ''}; no contact is known`;
   return { file, state: { kind: 'open', said }, how: `Look up ${lookUp}, and send ${file} to them.` };
 }
@@ -107,7 +119,11 @@ async function lookAt(store: EvidenceStore, ref: IncidentRef, { item }: Draft): 
   const entry = (await store.entries()).findLast((other) => other.file === name);
   const found = await digestFile(join(store.dir, 'files', name));
   if (entry && found?.sha256 === entry.sha256) {
-    return { file, state: { kind: 'unchanged', said: 'the file is as it was sealed; that it was sent rests on the person\'s word alone' }, how: '' };
+    return {
+      file,
+      state: { kind: 'unchanged', said: "the file is as it was sealed; that it was sent rests on the person's word alone" },
+      how: '',
+    };
   }
   const said = entry ? 'the file is missing or not as it was sealed' : 'this notice was never written';
   return { file, state: { kind: 'open', said }, how: `Write it again with: cordon retry ${ref.incident} <step> --by <you>.` };

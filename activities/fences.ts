@@ -33,7 +33,11 @@ export async function rowsOf(deps: Deps, peer: PeerRef): Promise<Peer[]> {
 }
 
 /** Sets one side of the fence on each row of the peer, and reads it back. Seals the original values first. */
-export async function fence(deps: Deps, { ref, peer, readBack }: { ref: IncidentRef; peer: PeerRef; readBack: boolean }, side: Side): Promise<StepResult> {
+export async function fence(
+  deps: Deps,
+  { ref, peer, readBack }: { ref: IncidentRef; peer: PeerRef; readBack: boolean },
+  side: Side,
+): Promise<StepResult> {
   await assertBoundNode(deps, ref);
   const value = side === 'ingest_tenant' ? inboundFence(ref) : outboundFence;
   const before = await rowsOf(deps, peer);
@@ -43,26 +47,53 @@ export async function fence(deps: Deps, { ref, peer, readBack }: { ref: Incident
   for (const row of before) {
     // A row that carries our value already was written by an attempt whose answer was lost: map and tenant go in one write.
     if (drill || readBack || row[side] === value) continue;
-    await deps.node.patchPeer(row.peer_id, side === 'ingest_tenant' ? { ingest_tenant: value, tenant_map: fenceMap } : { pull_tenant: value }, cancelSignal());
+    await deps.node.patchPeer(
+      row.peer_id,
+      side === 'ingest_tenant' ? { ingest_tenant: value, tenant_map: fenceMap } : { pull_tenant: value },
+      cancelSignal(),
+    );
   }
   const after = await rowsOf(deps, peer);
   sealed = await seal(deps, ref, `${side} after`, 'peers', after);
   const open = after.filter((row) => row[side] !== value);
   const ids = after.map(({ peer_id }) => peer_id).join(', ');
-  if (drill) return { outcome: 'unverified', way: 'http', changed: 0, detail: `DRILL: would set ${side} to ${value} on ${ids}`, evidence: headOf(sealed) };
-  if (after.length === 0) return { outcome: 'verified', way: 'http', changed: 0, detail: 'the node has no peers row of this peer any more', evidence: headOf(sealed) };
+  if (drill)
+    return {
+      outcome: 'unverified',
+      way: 'http',
+      changed: 0,
+      detail: `DRILL: would set ${side} to ${value} on ${ids}`,
+      evidence: headOf(sealed),
+    };
+  if (after.length === 0)
+    return {
+      outcome: 'verified',
+      way: 'http',
+      changed: 0,
+      detail: 'the node has no peers row of this peer any more',
+      evidence: headOf(sealed),
+    };
   if (open.length > 0) {
     const detail = `${side} is not ${value} on ${open.map(({ peer_id }) => peer_id).join(', ')}`;
     return { outcome: 'unverified', way: 'http', changed: after.length - open.length, detail, evidence: headOf(sealed) };
   }
-  return { outcome: 'verified', way: 'http', changed: after.length, detail: `setting read back on ${after.length} peers row(s), enforcement not observed: ${side} = ${value} on ${ids}`, evidence: headOf(sealed) };
+  return {
+    outcome: 'verified',
+    way: 'http',
+    changed: after.length,
+    detail: `setting read back on ${after.length} peers row(s), enforcement not observed: ${side} = ${value} on ${ids}`,
+    evidence: headOf(sealed),
+  };
 }
 
 /**
  * Lifts both sides: each row gets its true original back, not the fence an earlier incident had left.
  * Reads back. The old tenant_map can't be read over HTTP, so it can't be restored.
  */
-export async function lift(deps: Deps, { ref, peer, readBack }: { ref: IncidentRef; peer: PeerRef; readBack: boolean }): Promise<StepResult> {
+export async function lift(
+  deps: Deps,
+  { ref, peer, readBack }: { ref: IncidentRef; peer: PeerRef; readBack: boolean },
+): Promise<StepResult> {
   await assertBoundNode(deps, ref);
   const before = await rowsOf(deps, peer);
   const drill = ref.mode === 'drill';
@@ -76,15 +107,29 @@ export async function lift(deps: Deps, { ref, peer, readBack }: { ref: IncidentR
     if (drill || readBack || !fenced) continue;
     await deps.node.patchPeer(row.peer_id, { ...original, tenant_map: {} }, cancelSignal());
   }
-  residual.push({ what: 'tenant_map', why: 'the old map of the peer can not be read over HTTP: it is empty now; enter it again on the host if there was one', count: before.length });
+  residual.push({
+    what: 'tenant_map',
+    why: 'the old map of the peer can not be read over HTTP: it is empty now; enter it again on the host if there was one',
+    count: before.length,
+  });
   const after = await rowsOf(deps, peer);
   const sealed = await seal(deps, ref, 'liftFences', 'peers', { before, after, wanted: Object.fromEntries(wanted) });
-  if (drill) return { outcome: 'unverified', way: 'http', changed: 0, detail: `DRILL: would lift the fences on ${before.length} peers row(s)`, evidence: headOf(sealed) };
+  if (drill)
+    return {
+      outcome: 'unverified',
+      way: 'http',
+      changed: 0,
+      detail: `DRILL: would lift the fences on ${before.length} peers row(s)`,
+      evidence: headOf(sealed),
+    };
   const wrong = after.filter((row) => {
     const target = wanted.get(row.peer_id);
     return (row.ingest_tenant ?? '') !== target?.ingest_tenant || (row.pull_tenant ?? '') !== target.pull_tenant;
   });
-  const detail = wrong.length === 0 ? `original values read back on ${after.length} peers row(s)` : `not lifted on ${wrong.map(({ peer_id }) => peer_id).join(', ')}`;
+  const detail =
+    wrong.length === 0
+      ? `original values read back on ${after.length} peers row(s)`
+      : `not lifted on ${wrong.map(({ peer_id }) => peer_id).join(', ')}`;
   return { outcome: wrong.length === 0 ? 'verified' : 'unverified', way: 'http', detail, residual, evidence: headOf(sealed) };
 }
 
@@ -93,13 +138,18 @@ async function sealOriginal(deps: Deps, ref: IncidentRef, row: Peer) {
   const name = originalName(row.peer_id);
   const entries = await store.entries();
   // The first look is the original; what a second attempt sees may be our own fence.
-  if (entries.some((entry) => entry.kind === originalKind && entry.name === name)) return seal(deps, ref, 'fence originals kept', 'note', { kept: true });
+  if (entries.some((entry) => entry.kind === originalKind && entry.name === name))
+    return seal(deps, ref, 'fence originals kept', 'note', { kept: true });
   const key = `${ref.firstRun}:originals:${row.peer_id}`;
   return store.seal({ key, kind: originalKind, name, phase: ref.phase, round: ref.round, at: ref.at }, row);
 }
 
 /** The tenants a row had before any fence of cordon: from this incident's evidence, else from an older incident's. */
-async function originalOf(deps: Deps, ref: IncidentRef, row: Peer): Promise<{ original: { ingest_tenant: string; pull_tenant: string }; why?: string }> {
+async function originalOf(
+  deps: Deps,
+  ref: IncidentRef,
+  row: Peer,
+): Promise<{ original: { ingest_tenant: string; pull_tenant: string }; why?: string }> {
   const own = await sealedOriginals(await evidenceOf(deps, ref), row.peer_id);
   const folders = await listIncidentFolders(deps.evidenceDir);
   const older: Peer[] = [];
@@ -115,7 +165,7 @@ async function originalOf(deps: Deps, ref: IncidentRef, row: Peer): Promise<{ or
   const [ingest, pull] = [side('ingest_tenant'), side('pull_tenant')];
   const original = { ingest_tenant: ingest ?? '', pull_tenant: pull ?? '' };
   if (ingest !== undefined && pull !== undefined) return { original };
-  return { original, why: 'only fences of earlier incidents were ever seen on this row; the node\'s default was set' };
+  return { original, why: "only fences of earlier incidents were ever seen on this row; the node's default was set" };
 }
 
 async function sealedOriginals(store: EvidenceStore, peerId: string): Promise<Peer[]> {

@@ -28,7 +28,9 @@ export function identifyActivities(deps: Deps) {
       const policy = await loadPolicy(deps.policyFile);
       const run = currentRun();
       const sealed = await seal(deps, ref, `opened ${run}`, 'start', { start, policy, run, previousRun: previousRun ?? null });
-      const registered = await deps.temporal.connection.operatorService.listSearchAttributes({ namespace: deps.temporal.options.namespace });
+      const registered = await deps.temporal.connection.operatorService.listSearchAttributes({
+        namespace: deps.temporal.options.namespace,
+      });
       return {
         run,
         isReset: run !== originalRun,
@@ -46,7 +48,12 @@ export function identifyActivities(deps: Deps) {
       const found = await matchPeers(deps.node, rows, peer, signal);
       if ('failure' in found) throw new StepFailure(found.failure, found.why);
       const cluster = clusterOf(rows, found.row);
-      const sealed = await seal(deps, ref, 'resolvePeer', 'peer', { asked: peer, row: found.row, cluster, ours: { node_id: ours.node_id, node_url: ours.node_url } });
+      const sealed = await seal(deps, ref, 'resolvePeer', 'peer', {
+        asked: peer,
+        row: found.row,
+        cluster,
+        ours: { node_id: ours.node_id, node_url: ours.node_url },
+      });
       const { node_id: nodeId, node_url: url, allowed_scopes: allowedScopes } = found.row;
       return {
         outcome: 'verified',
@@ -54,7 +61,12 @@ export function identifyActivities(deps: Deps) {
         detail: `${nodeId} at ${url}, ${cluster.length} peers row${cluster.length === 1 ? '' : 's'} (${found.by})`,
         coverage: [
           { what: 'peers rows', seen: rows.length, complete: true, why: 'the node lists all of them in one answer' },
-          { what: 'peers rows of the same attacker', seen: cluster.length, complete: false, why: "by node_id and URL; a row's entity URI and pinned key are not shown over HTTP" },
+          {
+            what: 'peers rows of the same attacker',
+            seen: cluster.length,
+            complete: false,
+            why: "by node_id and URL; a row's entity URI and pinned key are not shown over HTTP",
+          },
         ],
         ourNode: { nodeId: ours.node_id, url: deps.nodeUrl },
         peer: {
@@ -70,7 +82,15 @@ export function identifyActivities(deps: Deps) {
     },
 
     /** Seals what the node says before anything changes: audit, peers with their original fences, quarantine, keys, pins. */
-    async captureLocal({ ref, peer, alerts }: { ref: IncidentRef; peer: PeerRef | null; alerts: readonly Alert[] }): Promise<CapturedLocal> {
+    async captureLocal({
+      ref,
+      peer,
+      alerts,
+    }: {
+      ref: IncidentRef;
+      peer: PeerRef | null;
+      alerts: readonly Alert[];
+    }): Promise<CapturedLocal> {
       const signal = cancelSignal();
       const onPage = () => beat();
       const names = namesOf(peer);
@@ -84,7 +104,16 @@ export function identifyActivities(deps: Deps) {
       const held = holdAll(alerts, federation.items, federation.complete);
       const own = rows.filter(({ peer_id }) => peer?.peerIds.includes(peer_id));
       const leftovers = own.filter((row) => isOurFence(row));
-      const parts = { peers: rows, capabilities, federationAudit: federation.items, audit: audit.items, quarantine: quarantine.items, pins, keys, alerts: held };
+      const parts = {
+        peers: rows,
+        capabilities,
+        federationAudit: federation.items,
+        audit: audit.items,
+        quarantine: quarantine.items,
+        pins,
+        keys,
+        alerts: held,
+      };
       let sealed = await seal(deps, ref, 'captureLocal', 'local', {
         summary: { federation: { ...federation, items: federation.items.length }, audit: { ...audit, items: audit.items.length } },
         leftoverFences: leftovers,
@@ -96,15 +125,28 @@ export function identifyActivities(deps: Deps) {
         { what: 'federation audit events', seen: federation.items.length, complete: federation.complete, why: federation.why },
         { what: 'local audit events', seen: audit.items.length, complete: audit.complete, why: audit.why },
         { what: 'quarantined facts', seen: quarantine.items.length, complete: quarantine.complete, why: quarantine.why },
-        { what: "the peer's API keys", seen: keys.filter(({ entity_uri }) => names.includes(entity_uri)).length, complete: false, why: 'over HTTP only keys that expire within a year are listed; keys without an expiry are not' },
-        { what: 'pinned key and pull status', seen: 0, complete: false, why: 'this node shows neither over HTTP; both stand in its database (peers.federation_pubkey, replication_cursors)' },
+        {
+          what: "the peer's API keys",
+          seen: keys.filter(({ entity_uri }) => names.includes(entity_uri)).length,
+          complete: false,
+          why: 'over HTTP only keys that expire within a year are listed; keys without an expiry are not',
+        },
+        {
+          what: 'pinned key and pull status',
+          seen: 0,
+          complete: false,
+          why: 'this node shows neither over HTTP; both stand in its database (peers.federation_pubkey, replication_cursors)',
+        },
       ];
       return {
         outcome: 'verified',
         way: 'http',
         detail: `${federation.items.length} federation events of the peer, ${audit.items.length} local events, ${quarantine.items.length} quarantined facts sealed; ${held.filter(({ corroborated }) => corroborated).length} of ${held.length} alerts corroborated`,
         coverage,
-        warnings: leftovers.map((row) => `Peers row ${row.peer_id} already carried a fence of cordon (${row.ingest_tenant ?? row.pull_tenant}): it is not taken for the original state.`),
+        warnings: leftovers.map(
+          (row) =>
+            `Peers row ${row.peer_id} already carried a fence of cordon (${row.ingest_tenant ?? row.pull_tenant}): it is not taken for the original state.`,
+        ),
         residual: [],
         alerts: held.map((alert) => ({ ...alert, eventIds: alert.eventIds.slice(0, 20) })),
         firstSuspicious: firstSuspicious(federation.items),

@@ -39,14 +39,27 @@ export function investigateActivities(deps: Deps) {
       const said = await askPeer(deps, peer);
       const sealed = await seal(deps, ref, 'readPeer', 'peer', { ...said });
       const fingerprint = said.reading?.fingerprint ?? '';
-      const read = fingerprint === '' ? "the peer's own documents were not read" : `the peer shows node ${peer?.nodeId ?? ''}'s documents with key ${fingerprint}`;
+      const read =
+        fingerprint === ''
+          ? "the peer's own documents were not read"
+          : `the peer shows node ${peer?.nodeId ?? ''}'s documents with key ${fingerprint}`;
       return {
         outcome: said.consistent ? 'verified' : 'unverified',
         way: 'http',
         detail: [read, ...said.findings].join('; ').slice(0, 2_000),
         coverage: [
-          { what: "the peer's own endpoints", seen: Number(said.reading?.wellKnown !== undefined) + Number(said.reading?.manifest !== undefined), complete: said.reading?.errors.length === 0, why: said.reading?.errors.join('; ').slice(0, 500) || 'well-known and manifest, one try' },
-          { what: "the key our node pinned, held against the peer's", seen: 0, complete: false, why: 'not knowable on this node: the pin stands only in its database (peers.federation_pubkey)' },
+          {
+            what: "the peer's own endpoints",
+            seen: Number(said.reading?.wellKnown !== undefined) + Number(said.reading?.manifest !== undefined),
+            complete: said.reading?.errors.length === 0,
+            why: said.reading?.errors.join('; ').slice(0, 500) || 'well-known and manifest, one try',
+          },
+          {
+            what: "the key our node pinned, held against the peer's",
+            seen: 0,
+            complete: false,
+            why: 'not knowable on this node: the pin stands only in its database (peers.federation_pubkey)',
+          },
         ],
         entityUri: said.entityUri,
         evidence: headOf(sealed),
@@ -59,10 +72,25 @@ export function investigateActivities(deps: Deps) {
       const { facts, complete, coverage, unread } = collection;
       const hidden = collection.others.filter((other) => other.hidden === true).length;
       const residual: Residual[] = [];
-      if (unread.length > 0) residual.push({ what: 'facts that nobody can read over HTTP', why: 'our node received them, perhaps from the peer, and refuses to show them: look at them on its host', count: unread.length });
-      if (hidden > 0) residual.push({ what: "facts of ours that the peer's facts hide from the default query", why: 'HTTP has no way to bring them back', count: hidden });
+      if (unread.length > 0)
+        residual.push({
+          what: 'facts that nobody can read over HTTP',
+          why: 'our node received them, perhaps from the peer, and refuses to show them: look at them on its host',
+          count: unread.length,
+        });
+      if (hidden > 0)
+        residual.push({
+          what: "facts of ours that the peer's facts hide from the default query",
+          why: 'HTTP has no way to bring them back',
+          count: hidden,
+        });
       const byKey = coverage.find(({ what }) => what === byKeyCoverage)?.seen ?? 0;
-      if (byKey > 0) residual.push({ what: byKeyCoverage, why: 'they did not come by federation, so no plan holds them: revoke the key, look at them in the audit, retract by hand', count: byKey });
+      if (byKey > 0)
+        residual.push({
+          what: byKeyCoverage,
+          why: 'they did not come by federation, so no plan holds them: revoke the key, look at them in the audit, retract by hand',
+          count: byKey,
+        });
       return {
         outcome: complete ? 'verified' : 'unverified',
         way: 'http',
@@ -94,7 +122,12 @@ export function investigateActivities(deps: Deps) {
     },
 
     /** "Keep benign facts if you can justify them": a new plan with these kept; people may only narrow. */
-    async narrowPlan(input: { ref: IncidentRef; plan: PlanRef; keep: readonly { factId: string; justification: string }[]; by: string }): Promise<Narrowed> {
+    async narrowPlan(input: {
+      ref: IncidentRef;
+      plan: PlanRef;
+      keep: readonly { factId: string; justification: string }[];
+      by: string;
+    }): Promise<Narrowed> {
       const { ref, plan, keep, by } = input;
       const { runId: run } = activityInfo().workflowExecution ?? { runId: '' };
       const facts = await readPlan(deps, ref, plan);
@@ -106,7 +139,9 @@ export function investigateActivities(deps: Deps) {
       if (unknown.length > 0) return { run, plan: null, unknown, evidence: headOf(amendment) };
       const narrowed = facts.map((fact): JudgedFact => {
         const justification = asked.get(fact.id);
-        return justification === undefined ? fact : { ...fact, action: 'keep', way: 'none', justification: `${justification} (kept by ${by})` };
+        return justification === undefined
+          ? fact
+          : { ...fact, action: 'keep', way: 'none', justification: `${justification} (kept by ${by})` };
       });
       const { plan: next, sealed } = await sealPlan(deps, ref, `plan narrowed ${record}`, narrowed);
       return { run, plan: next, unknown, evidence: headOf(sealed) };
@@ -135,7 +170,11 @@ export function investigateActivities(deps: Deps) {
 
 function namesOf(peer: PeerRef | null): PeerNames {
   const uri = peer?.entityUri ?? '';
-  return { nodeIds: new Set(peer?.nodeIds ?? []), entityUris: new Set(uri === '' ? [] : [uri]), allowedScopes: new Set(peer?.allowedScopes ?? []) };
+  return {
+    nodeIds: new Set(peer?.nodeIds ?? []),
+    entityUris: new Set(uri === '' ? [] : [uri]),
+    allowedScopes: new Set(peer?.allowedScopes ?? []),
+  };
 }
 
 function countWords({ counts }: PlanRef): string {

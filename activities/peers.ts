@@ -2,7 +2,9 @@ import type { FailureType } from '../src/contract/failures.ts';
 import type { Stigmem } from '../src/stigmem/client.ts';
 import type { Peer } from '../src/stigmem/wire.ts';
 
-type Found = { readonly row: Peer; readonly by: string; readonly entityUri?: string } | { readonly failure: FailureType; readonly why: string };
+type Found =
+  | { readonly row: Peer; readonly by: string; readonly entityUri?: string }
+  | { readonly failure: FailureType; readonly why: string };
 
 /**
  * The peers row that a person meant. The list holds no entity URI, so one is looked up by the facts that
@@ -15,14 +17,24 @@ export async function matchPeers(node: Stigmem, rows: readonly Peer[], asked: st
   if (first && byNode.size === 1) return { row: first, by: 'found by id or URL' };
   if (byNode.size > 1) return ambiguous(direct, `${byNode.size} peers match ${asked}`);
   if (!asked.includes('://') || /^https?:/i.test(asked)) {
-    return { failure: 'PeerNotFound', why: `none of the node's ${rows.length} peers has the node_id, peer_id or URL ${asked.slice(0, 300)}` };
+    return {
+      failure: 'PeerNotFound',
+      why: `none of the node's ${rows.length} peers has the node_id, peer_id or URL ${asked.slice(0, 300)}`,
+    };
   }
-  const { facts } = await node.factsPage({ source: asked, include_contradicted: true, include_expired: true, include_low_trust: true, limit: 500 }, signal);
+  const { facts } = await node.factsPage(
+    { source: asked, include_contradicted: true, include_expired: true, include_low_trust: true, limit: 500 },
+    signal,
+  );
   const senders = new Set(facts.flatMap(({ received_from: from }) => (from === null ? [] : [from])));
   const speaking = rows.filter(({ node_id }) => senders.has(node_id));
   const [only] = preferActive(speaking);
-  if (only && new Set(speaking.map(({ node_id }) => node_id)).size === 1) return { row: only, by: 'found by the facts that came under this entity URI', entityUri: asked };
-  return ambiguous(rows, `the node's peer list holds no entity URIs, and facts under ${asked.slice(0, 300)} came from ${speaking.length} of its peers`);
+  if (only && new Set(speaking.map(({ node_id }) => node_id)).size === 1)
+    return { row: only, by: 'found by the facts that came under this entity URI', entityUri: asked };
+  return ambiguous(
+    rows,
+    `the node's peer list holds no entity URIs, and facts under ${asked.slice(0, 300)} came from ${speaking.length} of its peers`,
+  );
 }
 
 /** Every row of the same attacker: the same node_id, or the same URL under another. */

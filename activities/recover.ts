@@ -13,10 +13,23 @@ import { StepFailure } from './failures.ts';
 export function recoverActivities(deps: Deps) {
   return {
     /** Undoes the approved plan in its order, within the node's write limit. Once per fact, whatever dies. */
-    async undoFacts({ ref, plan, approvedInRun, from }: { ref: IncidentRef; plan: PlanRef; approvedInRun: string; from: number }): Promise<Undone> {
+    async undoFacts({
+      ref,
+      plan,
+      approvedInRun,
+      from,
+    }: {
+      ref: IncidentRef;
+      plan: PlanRef;
+      approvedInRun: string;
+      from: number;
+    }): Promise<Undone> {
       const run = activityInfo().workflowExecution?.runId;
       if (run !== approvedInRun) {
-        throw new StepFailure('PreconditionChanged', `approved in run ${approvedInRun}, but this is run ${run ?? 'unknown'}: the history was reset since, so people are asked again`);
+        throw new StepFailure(
+          'PreconditionChanged',
+          `approved in run ${approvedInRun}, but this is run ${run ?? 'unknown'}: the history was reset since, so people are asked again`,
+        );
       }
       await assertBoundNode(deps, ref);
       const facts = await readPlan(deps, ref, plan);
@@ -32,7 +45,14 @@ export function recoverActivities(deps: Deps) {
       // Of all openings of this round: what an earlier plan left is as residual as what this one leaves.
       const soFar = [...(await readUndone(deps, ref)).values()];
       const amiss = soFar.filter(({ outcome }) => outcome === 'wrong' || outcome === 'refused');
-      const tally = { plan: plan.planHash, total, done: went.done, counts: tallyOf(lines), amiss: amiss.slice(0, 200), pause: went.pause ?? null };
+      const tally = {
+        plan: plan.planHash,
+        total,
+        done: went.done,
+        counts: tallyOf(lines),
+        amiss: amiss.slice(0, 200),
+        pause: went.pause ?? null,
+      };
       const sealed = await seal(deps, ref, `tally ${plan.planHash} ${went.done}`, 'undone', tally);
       return {
         outcome: went.pause === undefined && amiss.length === 0 ? 'verified' : 'unverified',
@@ -76,5 +96,11 @@ function tallyWords(lines: readonly UndoLine[]): string {
 function amissResidual(amiss: readonly UndoLine[]): Residual[] {
   if (amiss.length === 0) return [];
   const first = amiss[0];
-  return [{ what: 'facts that could not be undone as approved', why: `${first?.id.slice(0, 100) ?? ''}: ${first?.note.slice(0, 300) ?? ''}`, count: amiss.length }];
+  return [
+    {
+      what: 'facts that could not be undone as approved',
+      why: `${first?.id.slice(0, 100) ?? ''}: ${first?.note.slice(0, 300) ?? ''}`,
+      count: amiss.length,
+    },
+  ];
 }

@@ -35,7 +35,13 @@ export function restoreActivities(deps: Deps) {
       const after = await deps.node.originPins(cancelSignal());
       const sealed = await seal(deps, ref, 'restoreTrust', 'pins', { before, after });
       const left = after.filter((pin) => peer?.nodeIds.includes(pin.node_id) && isContainment(pin));
-      const residual = [{ what: 'keys, trust rules and memberships that people changed by hand', why: 'cordon can not see them over HTTP: undo them on the host', count: 1 }];
+      const residual = [
+        {
+          what: 'keys, trust rules and memberships that people changed by hand',
+          why: 'cordon can not see them over HTTP: undo them on the host',
+          count: 1,
+        },
+      ];
       const detail = `${ours.length} origin pin(s) of this containment, ${left.length} left`;
       return { outcome: left.length === 0 ? 'verified' : 'unverified', way: 'http', detail, residual, evidence: headOf(sealed) };
     },
@@ -48,7 +54,9 @@ export function restoreActivities(deps: Deps) {
         outcome: 'unavailable',
         way: 'none',
         detail: 'the node has no switch for promotion: start again what was stopped by hand',
-        residual: [{ what: 'promotion from quarantine', why: 'paused outside the node; cordon can not see whether it runs again', count: 1 }],
+        residual: [
+          { what: 'promotion from quarantine', why: 'paused outside the node; cordon can not see whether it runs again', count: 1 },
+        ],
         evidence: headOf(sealed),
       };
     },
@@ -72,7 +80,10 @@ async function originalPins(deps: Deps, ref: IncidentRef): Promise<OriginPin[]> 
   const store = await evidenceOf(deps, ref);
   const first = (await store.entries()).find(({ name, round }) => name === pinsBefore && round === ref.round);
   if (!first) return [];
-  return z.array(OriginPin).parse(await store.readJson(`sha256:${first.sha256}`)).filter((pin) => !isContainment(pin));
+  return z
+    .array(OriginPin)
+    .parse(await store.readJson(`sha256:${first.sha256}`))
+    .filter((pin) => !isContainment(pin));
 }
 
 function assertApprovedHere(approvedInRun: string): void {

@@ -86,8 +86,7 @@ export function parseWorkerConfig(env: Env = processEnv()) {
 /** Checks the wanted variables, and that no variable under our prefix is unknown. Empty means not set. */
 function read<N extends VariableName>(env: Env, wanted: readonly N[]): Pick<Values, N> {
   const picked = Object.entries(env).filter(
-    ([name, value]) =>
-      value !== undefined && value !== '' && (wanted.some((w) => w === name) || isUnknown(name)),
+    ([name, value]) => value !== undefined && value !== '' && (wanted.some((w) => w === name) || isUnknown(name)),
   );
   const parsed = Environment.safeParse(Object.fromEntries(picked));
   if (parsed.success) return parsed.data;

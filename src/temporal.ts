@@ -1,9 +1,4 @@
-import {
-  Client,
-  Connection,
-  QueryNotRegisteredError,
-  WorkflowUpdateRPCTimeoutOrCancelledError,
-} from '@temporalio/client';
+import { Client, Connection, QueryNotRegisteredError, WorkflowUpdateRPCTimeoutOrCancelledError } from '@temporalio/client';
 import { WorkflowNotFoundError } from '@temporalio/common';
 import { loadClientConnectConfig, type ClientConnectConfig } from '@temporalio/envconfig';
 import type { Env } from './config.ts';
@@ -117,11 +112,7 @@ export function isUnreachable(error: unknown): boolean {
 function isTimeout(error: unknown): boolean {
   return chain(error).some(
     // CANCELLED is how the client's own deadline shows now and then.
-    (e) =>
-      e instanceof DeadlineExceeded ||
-      e instanceof WorkflowUpdateRPCTimeoutOrCancelledError ||
-      grpcCode(e) === 4 ||
-      grpcCode(e) === 1,
+    (e) => e instanceof DeadlineExceeded || e instanceof WorkflowUpdateRPCTimeoutOrCancelledError || grpcCode(e) === 4 || grpcCode(e) === 1,
   );
 }
 

@@ -14,7 +14,13 @@ export async function claimPeer(incident: Incident): Promise<string | undefined>
   if (holder === undefined) return undefined;
   const { reportedBy, reason } = incident.state.start;
   const handed = await insist(incident, 'resolvePeer', ({ ref }) =>
-    read.handOverAlerts({ ref, to: holder, alerts, ...(reportedBy === undefined ? {} : { reportedBy }), ...(reason === undefined ? {} : { reason }) }),
+    read.handOverAlerts({
+      ref,
+      to: holder,
+      alerts,
+      ...(reportedBy === undefined ? {} : { reportedBy }),
+      ...(reason === undefined ? {} : { reason }),
+    }),
   );
   incident.warn(`${holder} holds this peer; our ${alerts.length} alerts were ${handed ? '' : 'NOT '}handed over to it.`);
   return holder;

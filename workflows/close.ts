@@ -1,8 +1,8 @@
 import { allHandlersFinished, condition, ParentClosePolicy, startChild, workflowInfo } from '@temporalio/workflow';
 import { canonicalJson, planHash, sha256Id } from '../src/contract/canonical.ts';
-import { stepsByPhase, type Step } from '../src/contract/names.ts';
+import { stepsByPhase, type Outcome, type Step } from '../src/contract/names.ts';
 import type { CloseRequest, IncidentResult } from '../src/contract/schemas.ts';
-import type { IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts';
+import type { IncidentRef, PeerRef, Sealed, StepResult } from '../src/contract/steps.ts';
 import { answerAmendment, askPeople } from './ask.ts';
 import type { GatePlan } from './gates.ts';
 import type { Incident } from './incident.ts';
@@ -56,7 +56,17 @@ function closePlan(incident: Incident, { outcome, by, reason }: CloseRequest): G
     planHash: planHash(items),
     counts: { close: 1 },
     summary: `close as ${outcome}: ${does}; ${residual} residual risks stay. Asked by ${by}: ${reason}`.slice(0, 1_000),
-    items: items.map(({ id, action }) => ({ id, entity: '', relation: '', scope: '', action, way: 'none', rule: 'close', reason, evidence: [] })),
+    items: items.map(({ id, action }) => ({
+      id,
+      entity: '',
+      relation: '',
+      scope: '',
+      action,
+      way: 'none',
+      rule: 'close',
+      reason,
+      evidence: [],
+    })),
   };
 }
 
@@ -71,7 +81,29 @@ export async function close(incident: Incident, ending: Exclude<Closing, 'switch
   if (outcome === 'dismissed') await undoContainment(incident);
   if (outcome === 'expelled' && state.peer) await notices(incident);
   if (outcome !== 'duplicate') await holdNewAlerts(incident);
-  await approvedInThisRun(incident);
+  let sealed: Sealed | undefined;
+  do {
+    await approvedInThisRun(incident);
+    sealed = await sealAs(incident, outcome);
+    // A reset meanwhile voids the approval all the same: what was sealed under it is no end, and is sealed anew.
+  } while (await wasApprovedElsewhere(incident));
+  const { workflowId, firstExecutionRunId } = workflowInfo();
+  // The run as history has it: a reset copy has to start the same child.
+  const runId = await incident.confirmRun();
+  await startChild(SealHistory, {
+    workflowId: `cordon-seal:${firstExecutionRunId}:${runId}`,
+    args: [{ incident: workflowId, runId }],
+    parentClosePolicy: ParentClosePolicy.ABANDON,
+  });
+  turnAway(incident);
+  incident.publish();
+  await condition(allHandlersFinished);
+  return { outcome, residual: residualOf(state), evidenceHead: state.evidence.head, report: sealed?.report ?? '' };
+}
+
+/** The final evidence and the report; then the peer is let go. */
+async function sealAs(incident: Incident, outcome: Outcome): Promise<Sealed | undefined> {
+  const { state } = incident;
   state.outcome = outcome;
   incident.enter('closed');
   const sealed = await insist(incident, 'seal', ({ ref }) =>
@@ -93,20 +125,7 @@ export async function close(incident: Incident, ending: Exclude<Closing, 'switch
   if (incident.mode === 'live' && peer && ourNode) {
     await insist(incident, 'seal', ({ ref }) => read.releasePeer({ ref, peer, ourNodeId: ourNode.nodeId }));
   }
-  // A reset while the last evidence was sealed voids the approval all the same.
-  await approvedInThisRun(incident);
-  const { workflowId, firstExecutionRunId } = workflowInfo();
-  // The run as history has it: a reset copy has to start the same child.
-  const runId = await incident.confirmRun();
-  await startChild(SealHistory, {
-    workflowId: `cordon-seal:${firstExecutionRunId}:${runId}`,
-    args: [{ incident: workflowId, runId }],
-    parentClosePolicy: ParentClosePolicy.ABANDON,
-  });
-  turnAway(incident);
-  incident.publish();
-  await condition(allHandlersFinished);
-  return { outcome, residual: residualOf(state), evidenceHead: state.evidence.head, report: sealed?.report ?? '' };
+  return sealed;
 }
 
 /** What was asked and not served when the incident closes is refused on record. */
@@ -122,20 +141,30 @@ function recordNotDone(incident: Incident): void {
   for (const name of [...identify, ...contain, ...investigate, ...retract]) {
     if (incident.isDone(name)) continue;
     const why = incident.state.pending[name]?.why;
-    incident.record(name, { outcome: 'unverified', way: 'none', detail: `not done when the incident was closed${why === undefined ? '' : `: ${why}`}` });
+    incident.record(name, {
+      outcome: 'unverified',
+      way: 'none',
+      detail: `not done when the incident was closed${why === undefined ? '' : `: ${why}`}`,
+    });
   }
 }
 
 /** An approval counts in the run it was given in: after a reset people are asked again, until they approve. */
 async function approvedInThisRun(incident: Incident): Promise<void> {
   const { state } = incident;
-  while (state.closing && state.closing.approvedInRun !== (await incident.confirmRun())) {
+  while (state.closing && (await wasApprovedElsewhere(incident))) {
+    state.outcome = null;
     const { approvedInRun: _void, ...request } = state.closing;
     const gate = gateOf(request.outcome);
     const answer = await askPeople(incident, gate, closePlan(incident, request), { requestedBy: request.by });
     if (answer === 'approved') state.closing = { ...request, approvedInRun: state.recordedRun };
     else incident.shut(gate);
   }
+}
+
+async function wasApprovedElsewhere(incident: Incident): Promise<boolean> {
+  const { closing } = incident.state;
+  return closing !== null && closing.approvedInRun !== (await incident.confirmRun());
 }
 
 /** Dismissed: lifts what containment did, in order, each read back; what stays is listed. */

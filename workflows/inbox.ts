@@ -15,8 +15,7 @@ const amendmentChars = 300_000;
 
 /** A message that fits no run this history has seen may name the one a reset made: an activity knows. */
 async function learnRun(incident: Incident, fits: () => boolean): Promise<void> {
-  if (fits() || incident.hasJustAsked) return;
-  await incident.confirmRun();
+  if (!fits()) await incident.askSoon();
 }
 
 /** Counts one vote, or says why not. */

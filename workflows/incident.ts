@@ -1,4 +1,4 @@
-import { CancellationScope, setCurrentDetails, upsertMemo, upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
+import { CancellationScope, setCurrentDetails, sleep, upsertMemo, upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
 import { phaseOf, searchAttributes, type Gate, type Mode, type Phase, type Refusal, type Step } from '../src/contract/names.ts';
 import type { AmendAnswer, Amendment, CloseRequest, Coverage, Status } from '../src/contract/schemas.ts';
 import type { EvidenceHead, FirstBad, IncidentRef, StepResult } from '../src/contract/steps.ts';
@@ -7,7 +7,7 @@ import { here } from './policies.ts';
 import { detailsOf, memoOf, searchAttributesOf, statusOf } from './status.ts';
 import type { IncidentState, PendingStep, StepCommand } from './state.ts';
 
-/** A flood of stale messages must not become a flood of questions: a reset is noticed this much later at worst. */
+/** A flood of stale messages must not become a flood of questions: their senders wait this long at worst. */
 const askAgainMs = 1_000;
 const kept = { refusals: 50, notes: 50, alerts: 500, alertChars: 300, warnings: 50, coverage: 100 } as const;
 
@@ -32,7 +32,9 @@ export class Incident {
   messages = 0;
   private published = '';
   private asking: Promise<string> | undefined;
+  private askingSoon: Promise<string> | undefined;
   private askedAtMs = 0;
+  isSwitching = false;
 
   constructor(public state: IncidentState) {}
 
@@ -170,9 +172,15 @@ export class Incident {
 
   // ── what messages bring ────────────────────────────────────────────────────────────────────────
 
-  /** Did an activity say a moment ago which run this is? */
-  get hasJustAsked(): boolean {
-    return Date.now() - this.askedAtMs < askAgainMs;
+  /** Asks within a second which run this is, for all who want to know meanwhile; not at all once it hands over to the next run. */
+  async askSoon(): Promise<void> {
+    if (this.isSwitching) return;
+    this.askingSoon ??= CancellationScope.nonCancellable(async () => {
+      const waitMs = this.askedAtMs + askAgainMs - Date.now();
+      if (waitMs > 0) await sleep(waitMs);
+      return this.confirmRun();
+    }).finally(() => (this.askingSoon = undefined));
+    await this.askingSoon;
   }
 
   alert(alert: IncidentState['alerts'][number]): void {

@@ -3,6 +3,7 @@ import { allHandlersFinished, CancellationScope, condition, continueAsNew, workf
 import { defaultPolicy, tightenPolicy } from '../src/contract/policy.ts';
 import { explainIssues, StartPayload } from '../src/contract/schemas.ts';
 import { answerAmendment } from './ask.ts';
+import type { OpenGate } from './gates.ts';
 import { Incident } from './incident.ts';
 import { listen } from './messages.ts';
 import { read } from './policies.ts';
@@ -25,7 +26,10 @@ export function openIncident(args: readonly unknown[]): Incident {
   const info = workflowInfo();
   // A scheduled run looks like one that was handed over, and its arguments are what somebody typed.
   if (info.cronSchedule !== undefined) {
-    throw ApplicationFailure.nonRetryable(`start: expected no cron schedule, got ${info.cronSchedule.slice(0, 100)}: an incident is started once`, 'InvalidInput');
+    throw ApplicationFailure.nonRetryable(
+      `start: expected no cron schedule, got ${info.cronSchedule.slice(0, 100)}: an incident is started once`,
+      'InvalidInput',
+    );
   }
   const carried = info.continuedFromExecutionRunId !== undefined && args.length === 2;
   // The run this history was begun in: the same in a reset copy, where runId is another.
@@ -46,9 +50,11 @@ function parseStart(args: readonly unknown[]): StartPayload {
   }
   const parsed = StartPayload.safeParse(args[0]);
   // Cut: names of unknown fields stand in the message, and one too large for the server would be a task that fails for ever.
-  if (!parsed.success) throw ApplicationFailure.nonRetryable(`start: ${explainIssues(parsed.error, args[0])}`.slice(0, 2_000), 'InvalidInput');
+  if (!parsed.success)
+    throw ApplicationFailure.nonRetryable(`start: ${explainIssues(parsed.error, args[0])}`.slice(0, 2_000), 'InvalidInput');
   const size = JSON.stringify(parsed.data).length;
-  if (size > startChars) throw ApplicationFailure.nonRetryable(`start: alerts: expected at most ${startChars} characters in all, got ${size}`, 'InvalidInput');
+  if (size > startChars)
+    throw ApplicationFailure.nonRetryable(`start: alerts: expected at most ${startChars} characters in all, got ${size}`, 'InvalidInput');
   return parsed.data;
 }
 
@@ -58,7 +64,12 @@ export async function openRun(incident: Incident): Promise<void> {
   const { originalExecutionRunId, continuedFromExecutionRunId } = workflowInfo();
   const open = () =>
     insist(incident, 'resolvePeer', ({ ref }) =>
-      read.openRun({ ref, originalRun: originalExecutionRunId, start: state.start, ...(continuedFromExecutionRunId === undefined ? {} : { previousRun: continuedFromExecutionRunId }) }),
+      read.openRun({
+        ref,
+        originalRun: originalExecutionRunId,
+        start: state.start,
+        ...(continuedFromExecutionRunId === undefined ? {} : { previousRun: continuedFromExecutionRunId }),
+      }),
     );
   let opened = await open();
   while (!opened) {
@@ -83,7 +94,10 @@ export async function openRun(incident: Incident): Promise<void> {
 
 /** Continue-as-new carries counted approvals: they count under the new run's digests. */
 function underNewDigests(state: IncidentState, run: string): IncidentState {
-  const gates = Object.entries(state.gates).map(([gate, open]) => [gate, { ...open, votes: open.votes.map((vote) => ({ ...vote, run })) }]);
+  const gates = Object.entries(state.gates).map(([gate, open]): [string, OpenGate] => [
+    gate,
+    { ...open, votes: open.votes.map((vote) => ({ ...vote, run })) },
+  ]);
   return { ...state, recordedRun: run, gates: Object.fromEntries(gates), go: state.go && { ...state.go, approvedInRun: run } };
 }
 
@@ -108,9 +122,11 @@ export async function timeToSwitch(incident: Incident): Promise<'switch'> {
 
 /** Hands over to the next run. What was asked and not yet served is refused on record: it named this run. */
 export async function switchRun(incident: Incident): Promise<never> {
+  incident.isSwitching = true;
   while (incident.amendments.length > 0) answerAmendment(incident, { accepted: false, refusedBecause: 'stale_digest' });
   for (const { by, step } of incident.commands) incident.refuse('stale_run', by, `${step}: crossed the switch to a new run`);
-  for (const { by, outcome } of incident.closeRequests) incident.refuse('stale_run', by, `close ${outcome}: crossed the switch to a new run`);
+  for (const { by, outcome } of incident.closeRequests)
+    incident.refuse('stale_run', by, `close ${outcome}: crossed the switch to a new run`);
   await condition(allHandlersFinished);
   const state = smallEnough(incident.state);
   return continueAsNew(state.start, state);
@@ -122,7 +138,10 @@ function smallEnough(whole: IncidentState): IncidentState {
   const state = { ...whole, start };
   if (bytesOf(state) <= handedOver) return state;
   const withoutItems = <T extends { readonly items?: unknown }>({ items: __, ...plan }: T): Omit<T, 'items'> => plan;
-  const gates = Object.entries(state.gates).map(([gate, open]) => [gate, open.plan.evidenceId === undefined ? open : { ...open, plan: withoutItems(open.plan) }]);
+  const gates = Object.entries(state.gates).map(([gate, open]): [string, OpenGate] => [
+    gate,
+    open.plan.evidenceId === undefined ? open : { ...open, plan: withoutItems(open.plan) },
+  ]);
   return {
     ...state,
     gates: Object.fromEntries(gates),

@@ -21,7 +21,9 @@ export async function retractWhatIsApproved(incident: Incident): Promise<void> {
     }
     const plan = state.plan;
     if (!plan || actionable(plan) === 0) {
-      const detail = plan ? `nothing to undo: ${plan.total} facts judged, none proposed for undoing` : 'nothing to undo: no plan, assess was skipped';
+      const detail = plan
+        ? `nothing to undo: ${plan.total} facts judged, none proposed for undoing`
+        : 'nothing to undo: no plan, assess was skipped';
       incident.record('undoFacts', { outcome: plan ? 'verified' : 'unverified', way: 'none', detail });
       incident.shut('retract');
       return;
@@ -116,11 +118,12 @@ async function waitForQuota(incident: Incident, { done, total }: Undone, pause: 
     how: `Nothing to do: it goes on at ${until}. cordon retry <incident> undoFacts --by <you> goes on at once.`,
   });
   const about = ({ step: name }: { readonly step: string }) => name === 'undoFacts';
-  for (let word: string | undefined = ''; word !== undefined && word !== 'retry'; ) {
+  for (let word: string | undefined = ''; word !== undefined && word !== 'retry';) {
     await condition(() => incident.commands.some(about), Math.max(1, Date.parse(until) - Date.now()));
     const command = incident.takeCommand(about);
     word = command?.do;
-    if (command && word !== 'retry') incident.note('cordon', `undoFacts: ${command.by} sent ${command.do}, but it only waits for the write quota: use retry, or close`);
+    if (command && word !== 'retry')
+      incident.note('cordon', `undoFacts: ${command.by} sent ${command.do}, but it only waits for the write quota: use retry, or close`);
   }
   incident.resume('undoFacts');
 }
@@ -165,8 +168,6 @@ function actionable(plan: PlanRef): number {
 
 function gatePlan(plan: PlanRef): GatePlan {
   const counts: Record<string, number> = { ...plan.counts };
-  const summary = factActions
-    .flatMap((action) => (counts[action] === undefined ? [] : [`${action} ${counts[action]}`]))
-    .join(', ');
+  const summary = factActions.flatMap((action) => (counts[action] === undefined ? [] : [`${action} ${counts[action]}`])).join(', ');
   return { planHash: plan.planHash, counts, summary, evidenceId: plan.evidenceId, ...(plan.items ? { items: plan.items } : {}) };
 }

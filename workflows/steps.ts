@@ -43,7 +43,12 @@ export async function step<T extends StepResult>(incident: Incident, name: Step,
  * @param look - what `done` reads back by; without it, `done` has nothing to be believed by
  * @returns what the activity found, or undefined when people ended the step by `done` or `skip`
  */
-export async function insist<T>(incident: Incident, name: Step, act: (attempt: Attempt) => Promise<T>, look?: Act<StepResult>): Promise<T | undefined> {
+export async function insist<T>(
+  incident: Incident,
+  name: Step,
+  act: (attempt: Attempt) => Promise<T>,
+  look?: Act<StepResult>,
+): Promise<T | undefined> {
   incident.busy += 1;
   let hint: string | undefined;
   try {
@@ -237,18 +242,19 @@ export function failureTypeOf(error: unknown): FailureType | undefined {
 
 const howByType: Readonly<Record<FailureType, string>> = {
   StigmemUnavailable: 'Check that the Stigmem node runs and that the worker reaches STIGMEM_URL.',
-  StigmemRejected: 'Read the node\'s answer; mend what it names.',
+  StigmemRejected: "Read the node's answer; mend what it names.",
   StigmemUnauthorized: 'Give the worker an admin key with admin and federation rights (STIGMEM_ADMIN_KEY) and restart it.',
   StigmemUnsupported: 'This node has no such route: do it by hand, then send done.',
   StigmemContract: 'Something other than a Stigmem node of a known version answers at STIGMEM_URL: look what it is.',
   StigmemIdentity: 'STIGMEM_URL answers as another node than the one this incident is about: point it back.',
   PreconditionChanged: 'The node changed since approval; the plan is made again.',
-  InvalidInput: 'Look at the worker\'s log.',
+  InvalidInput: "Look at the worker's log.",
   PeerNotFound: 'Start again with the peer as `cordon doctor` or GET /v1/federation/peers names it.',
   PeerAmbiguous: 'Say which peer is meant: cordon retry <incident> resolvePeer --note <its node_id> --by <you>.',
   EvidenceUnavailable: 'Make room in the evidence folder, or make it writable for the worker.',
   ConfigInvalid: 'Mend the file named, then restart the worker.',
-  WebhookUnavailable: 'Check CORDON_WEBHOOK_URL and what answers there. The notices lie in files/ beside the evidence: send them by hand, then skip.',
+  WebhookUnavailable:
+    'Check CORDON_WEBHOOK_URL and what answers there. The notices lie in files/ beside the evidence: send them by hand, then skip.',
   RunStillOpen: 'Nothing to do: it is tried again until the run has ended.',
 };
 

@@ -59,7 +59,9 @@ export async function askEntity(deps: Deps, touched: Touched, recalled: Recalled
   });
   await ask('card', async () => {
     const { summary, fact_hashes: hashes } = await deps.node.card(entity, scope, cancelSignal());
-    return facts.filter(({ id, value, cid }) => hashes.includes(id) || (cid !== null && hashes.includes(cid)) || tells(summary, value)).map(({ id }) => id);
+    return facts
+      .filter(({ id, value, cid }) => hashes.includes(id) || (cid !== null && hashes.includes(cid)) || tells(summary, value))
+      .map(({ id }) => id);
   });
   const recall = async (name: 'recallPoison' | 'recallBenign', query: string): Promise<void> =>
     ask(name, async () => {
@@ -74,14 +76,17 @@ export async function askEntity(deps: Deps, touched: Touched, recalled: Recalled
   for (const { id, value } of facts) {
     if (recalled.recallPoison.has(id) || value.trim() === '') continue;
     if (queries === maxPoisonQueries) {
-      unanswered.push(`recallPoison: more than ${maxPoisonQueries} undone facts on this entity that recall does not show; the rest was not asked for`);
+      unanswered.push(
+        `recallPoison: more than ${maxPoisonQueries} undone facts on this entity that recall does not show; the rest was not asked for`,
+      );
       break;
     }
     queries += 1;
     await recall('recallPoison', value);
   }
   if (!facts.every(({ id }) => recalled.recallBenign.has(id))) await recall('recallBenign', benignWords(entity, facts[0]?.relation ?? ''));
-  for (const name of ['recallPoison', 'recallBenign'] as const) still[name] = facts.filter(({ id }) => recalled[name].has(id)).map(({ id }) => id);
+  for (const name of ['recallPoison', 'recallBenign'] as const)
+    still[name] = facts.filter(({ id }) => recalled[name].has(id)).map(({ id }) => id);
   return { entity, scope, still, unanswered };
 }
 

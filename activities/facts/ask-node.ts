@@ -5,7 +5,11 @@ import { beat } from '../heartbeat.ts';
 import { answered, scopeOf } from './shape.ts';
 
 /** Which of the undone facts the summary of a scope still lists with confidence. One question a scope. */
-export async function askSynthesis(deps: Deps, scopes: ReadonlySet<Scope>, ids: ReadonlySet<string>): Promise<{ still: string[]; unanswered: string[] }> {
+export async function askSynthesis(
+  deps: Deps,
+  scopes: ReadonlySet<Scope>,
+  ids: ReadonlySet<string>,
+): Promise<{ still: string[]; unanswered: string[] }> {
   const still: string[] = [];
   const unanswered: string[] = [];
   for (const scope of scopes) {
@@ -18,8 +22,16 @@ export async function askSynthesis(deps: Deps, scopes: ReadonlySet<Scope>, ids: 
 }
 
 /** Are the facts of others on the peer's triples visible to an ordinary agent? One question a triple. */
-export async function askOurs(deps: Deps, others: readonly OtherFact[]): Promise<{ visible: string[]; hidden: string[]; newlyHidden: string[]; unanswered: string[] }> {
-  const result: Record<'visible' | 'hidden' | 'newlyHidden' | 'unanswered', string[]> = { visible: [], hidden: [], newlyHidden: [], unanswered: [] };
+export async function askOurs(
+  deps: Deps,
+  others: readonly OtherFact[],
+): Promise<{ visible: string[]; hidden: string[]; newlyHidden: string[]; unanswered: string[] }> {
+  const result: Record<'visible' | 'hidden' | 'newlyHidden' | 'unanswered', string[]> = {
+    visible: [],
+    hidden: [],
+    newlyHidden: [],
+    unanswered: [],
+  };
   const shown = new Map<string, ReadonlySet<string> | null>();
   for (const { id, entity, relation, scope: name, hidden } of others) {
     const key = tripleKey(entity, relation, name);

@@ -46,7 +46,9 @@ export async function collect(deps: Deps, peer: PeerRef | null, before?: Collect
   }
   const byKey = writtenWithKeysOf(audit.items, peer?.entityUri ?? '');
   const { derived, retracted } = lineage(facts, everyFact, nodeIds);
-  const whyAround = allSeen ? 'every fact the node counts was seen' : `asked for each entity, relation and scope of the peer's facts; ${around.skipped} not asked`;
+  const whyAround = allSeen
+    ? 'every fact the node counts was seen'
+    : `asked for each entity, relation and scope of the peer's facts; ${around.skipped} not asked`;
   const coverage: Coverage[] = [
     { what: 'facts of the peer', seen: facts.length, complete: found.complete, why: found.why },
     { what: 'facts of others on the same entity, relation and scope', seen: others.length, complete: around.skipped === 0, why: whyAround },
@@ -56,8 +58,18 @@ export async function collect(deps: Deps, peer: PeerRef | null, before?: Collect
       complete: found.complete,
       why: `by the quarantine list, which keeps who and when; ${promoted.size} of them have an event in the audit: the node writes quarantine_promote without a tenant, so its own audit routes do not show it`,
     },
-    { what: 'facts derived from the peer\'s', seen: derived.length, complete: false, why: `${allSeen ? 'among all facts' : 'among the facts seen'}, those that say so; a fact need not say what it was derived from` },
-    { what: byKeyCoverage, seen: byKey.size, complete: audit.complete && peer?.entityUri !== '', why: 'fact_write events of its entity in the audit; keys of other entities it was given are not known' },
+    {
+      what: "facts derived from the peer's",
+      seen: derived.length,
+      complete: false,
+      why: `${allSeen ? 'among all facts' : 'among the facts seen'}, those that say so; a fact need not say what it was derived from`,
+    },
+    {
+      what: byKeyCoverage,
+      seen: byKey.size,
+      complete: audit.complete && peer?.entityUri !== '',
+      why: 'fact_write events of its entity in the audit; keys of other entities it was given are not known',
+    },
     ...(await spreadCoverage(deps, peer, facts, everyFact)),
   ];
   return {
@@ -77,7 +89,17 @@ export async function collect(deps: Deps, peer: PeerRef | null, before?: Collect
 /** Our node stamps a fact's HLC as it comes in (federation_ingest.py, ingest_fact): near enough where the note of receipt can't be read. */
 function seen(item: PeerFact, arrivedBefore: string | null): SeenFact {
   const { id, entity, relation, source, receivedFrom, originNodeId, fact, quarantine, arrivedAt } = item;
-  return { id, entity, relation, source, receivedFrom, originNodeId, fact, quarantine, arrivedAt: arrivedAt ?? arrivedBefore ?? stampedAt(fact) };
+  return {
+    id,
+    entity,
+    relation,
+    source,
+    receivedFrom,
+    originNodeId,
+    fact,
+    quarantine,
+    arrivedAt: arrivedAt ?? arrivedBefore ?? stampedAt(fact),
+  };
 }
 
 function stampedAt(fact: Fact | null): string | null {
@@ -100,7 +122,9 @@ async function readAround(deps: Deps, facts: readonly SeenFact[], cache: Map<str
   for (const seenFact of asked) {
     const { entity, relation, fact } = seenFact;
     const scope = fact === null ? undefined : scopeOf(fact.scope);
-    const page = await answered(() => deps.node.factsPage({ entity, relation, ...everything, ...(scope ? { scope } : {}) }, cancelSignal()));
+    const page = await answered(() =>
+      deps.node.factsPage({ entity, relation, ...everything, ...(scope ? { scope } : {}) }, cancelSignal()),
+    );
     if (typeof page === 'string') blind.push(unseen(seenFact, page));
     else for (const one of page.facts) cache.set(one.id, one);
     beat();
@@ -113,7 +137,11 @@ function unseen({ entity, relation, fact }: SeenFact, why: string): OtherFact {
 }
 
 function othersOf(facts: readonly SeenFact[], everyFact: readonly Fact[], nodeIds: ReadonlySet<string>): Fact[] {
-  const triples = new Set(facts.flatMap(({ entity, relation, fact }) => (fact ? [tripleKey(entity, relation, fact.scope)] : SCOPES.map((scope) => tripleKey(entity, relation, scope)))));
+  const triples = new Set(
+    facts.flatMap(({ entity, relation, fact }) =>
+      fact ? [tripleKey(entity, relation, fact.scope)] : SCOPES.map((scope) => tripleKey(entity, relation, scope)),
+    ),
+  );
   const now = new Date().toISOString();
   return everyFact.filter(
     (fact) =>
@@ -147,7 +175,11 @@ async function withVisibility(deps: Deps, others: readonly Fact[]): Promise<Othe
 const Origins = z.array(z.looseObject({ fact_id: z.string().nullish(), hash: z.string().nullish() })).catch([]);
 
 /** What says it was derived from a fact of the peer: our own retractions, and what others built on it. */
-function lineage(facts: readonly SeenFact[], everyFact: readonly Fact[], nodeIds: ReadonlySet<string>): { derived: DerivedFact[]; retracted: Map<string, string> } {
+function lineage(
+  facts: readonly SeenFact[],
+  everyFact: readonly Fact[],
+  nodeIds: ReadonlySet<string>,
+): { derived: DerivedFact[]; retracted: Map<string, string> } {
   const ids = new Map<string, string>();
   for (const { id, fact } of facts) {
     ids.set(id, id);

@@ -80,5 +80,8 @@ export async function readCollection(store: EvidenceStore, id: string): Promise<
 export function parsed<T>(schema: z.ZodType<T>, raw: unknown, id: string): T {
   const result = schema.safeParse(raw);
   if (result.success) return result.data;
-  throw new StepFailure('EvidenceUnavailable', `${id} is not in the shape it was sealed in: ${result.error.issues[0]?.path.join('.') ?? ''}`);
+  throw new StepFailure(
+    'EvidenceUnavailable',
+    `${id} is not in the shape it was sealed in: ${result.error.issues[0]?.path.join('.') ?? ''}`,
+  );
 }

@@ -12,7 +12,10 @@ export async function fencedAt(deps: Deps, peer: PeerRef | null): Promise<string
   if (rows.length === 0 || !rows.every((row) => row.ingest_tenant?.startsWith('cordon') || row.status === 'revoked')) return null;
   const page = await deps.node.federationAuditPage({ eventType: 'peer_policy_updated', limit: 500 }, cancelSignal());
   const times = page.entries
-    .filter(({ peer_id: id, detail }) => id !== null && peer.peerIds.includes(id) && (Updated.safeParse(detail).data?.updated.includes('ingest_tenant') ?? false))
+    .filter(
+      ({ peer_id: id, detail }) =>
+        id !== null && peer.peerIds.includes(id) && (Updated.safeParse(detail).data?.updated.includes('ingest_tenant') ?? false),
+    )
     .map(({ ts }) => ts)
     .sort();
   // The latest one: what came in before it may have come through a row that was still open.

@@ -10,7 +10,12 @@ import { parsed } from './collection.ts';
 const shownChars = 300;
 
 /** Seals a plan, sorted by id, and gives what the workflow carries of it. */
-export async function sealPlan(deps: Deps, ref: IncidentRef, item: string, facts: readonly JudgedFact[]): Promise<{ plan: PlanRef; sealed: Sealed }> {
+export async function sealPlan(
+  deps: Deps,
+  ref: IncidentRef,
+  item: string,
+  facts: readonly JudgedFact[],
+): Promise<{ plan: PlanRef; sealed: Sealed }> {
   const sorted = [...facts].sort((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0));
   const sealed = await seal(deps, ref, item, 'plan', stream(sorted));
   const counts: Partial<Record<FactAction, number>> = {};
@@ -44,7 +49,8 @@ export function isActionable({ action }: Pick<JudgedFact, 'action'>): boolean {
 export function heldResidual(facts: readonly Pick<JudgedFact, 'action'>[]): Residual[] {
   const held = facts.filter(({ action }) => action === 'hold').length;
   if (held === 0) return [];
-  const why = 'a retraction over HTTP would hide facts that are not the peer\'s, hit another entity or change nothing; the plan has the host operation for each';
+  const why =
+    "a retraction over HTTP would hide facts that are not the peer's, hit another entity or change nothing; the plan has the host operation for each";
   return [{ what: 'facts of the peer that are held: nothing is done to them', why, count: held }];
 }
 

@@ -27,11 +27,15 @@ export async function askPeer(deps: Deps, peer: PeerRef | null): Promise<PeerSai
     findings.push(`it calls itself node ${short(wellKnown.node_id)}; our node knows ${peer.nodeIds.map(short).join(', ')}`);
   }
   if (fingerprint && manifestFingerprint && fingerprint !== manifestFingerprint) {
-    findings.push(`its two documents show different keys (well-known ${fingerprint}, manifest ${manifestFingerprint}): a rotation that is not complete, or two hands`);
+    findings.push(
+      `its two documents show different keys (well-known ${fingerprint}, manifest ${manifestFingerprint}): a rotation that is not complete, or two hands`,
+    );
   }
   const rotations = manifest?.rotation_events ?? [];
   if (rotations.length > 0) {
-    findings.push(`its manifest has ${rotations.length} rotation event${rotations.length === 1 ? '' : 's'}, the last at ${short(rotations.at(-1)?.rotated_at ?? '')}`);
+    findings.push(
+      `its manifest has ${rotations.length} rotation event${rotations.length === 1 ? '' : 's'}, the last at ${short(rotations.at(-1)?.rotated_at ?? '')}`,
+    );
   }
   const belief = await believeEntity(deps, peer, reading);
   if (belief.why !== '') findings.push(belief.why);
@@ -44,7 +48,11 @@ export async function askPeer(deps: Deps, peer: PeerRef | null): Promise<PeerSai
 /** Ids of the facts that were written here with an API key issued to this entity, as the audit has them. */
 export function writtenWithKeysOf(audit: readonly AuditEvent[], entityUri: string): ReadonlySet<string> {
   if (entityUri === '') return new Set();
-  return new Set(audit.flatMap(({ event_type, entity_uri, fact_id }) => (event_type === 'fact_write' && entity_uri === entityUri && fact_id !== null ? [fact_id] : [])));
+  return new Set(
+    audit.flatMap(({ event_type, entity_uri, fact_id }) =>
+      event_type === 'fact_write' && entity_uri === entityUri && fact_id !== null ? [fact_id] : [],
+    ),
+  );
 }
 
 /**
@@ -58,7 +66,8 @@ async function believeEntity(deps: Deps, peer: PeerRef, { wellKnown, manifest }:
   if (said === '') return { uri: peer.entityUri, why: '' };
   if (peer.entityUri !== '') return said === peer.entityUri ? { uri: said, why: '' } : not(`our node has ${short(peer.entityUri)}`);
   if (!wellKnown || !peer.nodeIds.includes(wellKnown.node_id)) return not('it is said by another node_id than the one our node knows');
-  if (typeof wellKnown.entity_uri === 'string' && wellKnown.entity_uri !== said) return not(`its well-known says ${short(wellKnown.entity_uri)}`);
+  if (typeof wellKnown.entity_uri === 'string' && wellKnown.entity_uri !== said)
+    return not(`its well-known says ${short(wellKnown.entity_uri)}`);
   if (said.length > 2_048) return not('it is too long');
   const ours = await deps.node.wellKnown(cancelSignal());
   if (authorityOf(said) === null || authorityOf(said) === authorityOf(ours.entity_uri ?? '')) return not('it is no URI of its own');

@@ -37,7 +37,16 @@ export function comparePlans(approved: readonly JudgedFact[], fresh: readonly Ju
   }
   for (const lost of before.values()) {
     const kept = lost.action === 'keep';
-    go.push(kept ? lost : { ...lost, action: 'hold', way: 'none', reason: `not found when the plan was made again, so nothing is done to it; was: ${lost.reason}`.slice(0, 3_000) });
+    go.push(
+      kept
+        ? lost
+        : {
+            ...lost,
+            action: 'hold',
+            way: 'none',
+            reason: `not found when the plan was made again, so nothing is done to it; was: ${lost.reason}`.slice(0, 3_000),
+          },
+    );
   }
   if (next.some(isActionable)) return { go, next: [...next, ...carried], changed, added, missing: before.size };
   // Nobody has to decide about what is only kept or held: it goes along, so that it stays on record.

@@ -6,10 +6,18 @@ import { cancelSignal, type Deps } from '../deps.ts';
 import { isLocal } from './shape.ts';
 
 /** Who may have used or pulled what: as far as this node lets anyone know, the rest said as not knowable. */
-export async function spreadCoverage(deps: Deps, peer: PeerRef | null, facts: readonly SeenFact[], everyFact: readonly Fact[]): Promise<Coverage[]> {
+export async function spreadCoverage(
+  deps: Deps,
+  peer: PeerRef | null,
+  facts: readonly SeenFact[],
+  everyFact: readonly Fact[],
+): Promise<Coverage[]> {
   const scopes = new Set(facts.flatMap(({ fact }) => (fact ? [fact.scope] : [])));
   const rows = await deps.node.peers(cancelSignal());
-  const readers = rows.filter(({ peer_id: id, status, allowed_scopes: allowed }) => status === 'active' && peer !== null && !peer.peerIds.includes(id) && allowed.some((scope) => scopes.has(scope)));
+  const readers = rows.filter(
+    ({ peer_id: id, status, allowed_scopes: allowed }) =>
+      status === 'active' && peer !== null && !peer.peerIds.includes(id) && allowed.some((scope) => scopes.has(scope)),
+  );
   const names = readers.slice(0, 10).map(({ node_id }) => node_id.slice(0, 100));
   const after = writtenAfter(facts, everyFact);
   return [
@@ -20,7 +28,7 @@ export async function spreadCoverage(deps: Deps, peer: PeerRef | null, facts: re
       why: `not knowable on this node: it records neither who pulled nor what; they may have: ${names.join(', ') || 'none'}. With relay off (the default) a peer's fact does not go further by itself`,
     },
     {
-      what: "local facts written after a fact of the peer on the same entity",
+      what: 'local facts written after a fact of the peer on the same entity',
       seen: after,
       complete: false,
       why: 'by agents that may have read it: nothing records which fact a writer had recalled',

@@ -48,7 +48,9 @@ export class Undoer {
       if (fact.action === 'retract') {
         const made = await this.#retract(fact);
         const right = made.entity === fact.entity && made.relation === fact.relation && made.scope === fact.scope && made.confidence === 0;
-        const note = right ? 'retracted' : `the node stored the retraction elsewhere, on ${made.entity.slice(0, 300)}: expire it on the host`;
+        const note = right
+          ? 'retracted'
+          : `the node stored the retraction elsewhere, on ${made.entity.slice(0, 300)}: expire it on the host`;
         return { ...base, outcome: right ? 'done' : 'wrong', retraction: made.id, at: made.timestamp, note };
       }
       if (fact.action === 'reject') {
@@ -66,7 +68,9 @@ export class Undoer {
   /** Asks the node for what was just done: an answer of 200 is not an effect. */
   async readBack(lines: readonly UndoLine[]): Promise<UndoLine[]> {
     const rows = await this.#ourRows(lines.some(({ retraction }) => retraction !== undefined));
-    const states = lines.some(({ action }) => action === 'reject') ? await this.#quarantine() : new Map<string, { status: string; at: string | null }>();
+    const states = lines.some(({ action }) => action === 'reject')
+      ? await this.#quarantine()
+      : new Map<string, { status: string; at: string | null }>();
     const checked: UndoLine[] = [];
     for (const line of lines) {
       if (line.action === 'reject') checked.push(rejected(line, states.get(line.id)));
@@ -89,7 +93,11 @@ export class Undoer {
     const group = this.#groups.get(key) ?? [fact];
     const leader = group[0] ?? fact;
     const scope = scopeOf(fact.scope);
-    if (scope === undefined) throw new StigmemHttpError({ method: 'POST', path: '/v1/facts' }, { status: 422, statusText: '', detail: 'no such scope', retryAfterMs: null });
+    if (scope === undefined)
+      throw new StigmemHttpError(
+        { method: 'POST', path: '/v1/facts' },
+        { status: 422, statusText: '', detail: 'no such scope', retryAfterMs: null },
+      );
     this.writes += 1;
     const made = this.#deps.node.assertFact(
       {

@@ -25,7 +25,13 @@ export type UndoLine = z.infer<typeof UndoLine>;
 const prefix = 'undone';
 
 /** Seals what became of a stretch of the plan. The same stretch again is the same bytes under the same key. */
-export async function sealUndone(deps: Deps, ref: IncidentRef, planHash: string, from: number, lines: readonly UndoLine[]): Promise<Sealed> {
+export async function sealUndone(
+  deps: Deps,
+  ref: IncidentRef,
+  planHash: string,
+  from: number,
+  lines: readonly UndoLine[],
+): Promise<Sealed> {
   return seal(deps, ref, `${prefix} ${shortHash(planHash)} from ${from}`, 'undone', lines);
 }
 

@@ -57,7 +57,11 @@ export async function undoInOrder(deps: Deps, source: string, { ref, plan, facts
     beat({ plan: plan.planHash, done, writes: undoer.writes } satisfies z.infer<typeof Cursor>);
     if (went.error === undefined) continue;
     const ms = waitAsked(went.error);
-    return { done, pause: { ms: Math.max(1_000, ms), why: 'The node said 429: too many requests; it is asked again when it said.' }, ...(sealed ? { sealed } : {}) };
+    return {
+      done,
+      pause: { ms: Math.max(1_000, ms), why: 'The node said 429: too many requests; it is asked again when it said.' },
+      ...(sealed ? { sealed } : {}),
+    };
   }
   return { done, ...(sealed ? { sealed } : {}) };
 }

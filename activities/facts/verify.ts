@@ -26,7 +26,9 @@ const surfaceWords: Readonly<Record<Surface, string>> = {
 /** Recover, the other half: asks the node again about everything that was undone, and says what still answers. */
 export async function askAgain(deps: Deps, ref: IncidentRef, peer: PeerRef | null): Promise<StepResult> {
   const undone = [...(await readUndone(deps, { ...ref, phase: 'retract' })).values()];
-  const acted = undone.filter(({ action, outcome }) => (action === 'retract' || action === 'reject' || action === 'suppress') && outcome !== 'left');
+  const acted = undone.filter(
+    ({ action, outcome }) => (action === 'retract' || action === 'reject' || action === 'suppress') && outcome !== 'left',
+  );
   const found = await findCollection(deps, ref);
   const collection = found === undefined ? undefined : await readCollection(await evidenceOf(deps, ref), found);
   const touched = group(acted, collection);
@@ -35,7 +37,10 @@ export async function askAgain(deps: Deps, ref: IncidentRef, peer: PeerRef | nul
   const synthesis = await askSynthesis(deps, new Set(touched.map(({ scope }) => scope)), actedIds);
   const ours = await askOurs(deps, collection?.others ?? []);
   const { items: quarantine } = await collectQuarantine(deps.node, { signal: cancelSignal(), onPage: () => beat() });
-  const pending = quarantine.filter(({ fact_id: id, quarantine_status: status, received_from: from }) => status === 'pending' && (actedIds.has(id) || (from !== null && (peer?.nodeIds.includes(from) ?? false))));
+  const pending = quarantine.filter(
+    ({ fact_id: id, quarantine_status: status, received_from: from }) =>
+      status === 'pending' && (actedIds.has(id) || (from !== null && (peer?.nodeIds.includes(from) ?? false))),
+  );
 
   const residual: Residual[] = [];
   const add = (what: string, why: string, count: number): void => {
@@ -45,26 +50,58 @@ export async function askAgain(deps: Deps, ref: IncidentRef, peer: PeerRef | nul
     const ids = new Set(answers.flatMap(({ still }) => Object.entries(still).flatMap(([name, list]) => (name === surface ? list : []))));
     add(`undone facts that ${words} still answers with`, whyStill(surface), ids.size);
   }
-  add('undone facts that GET /v1/scopes/{scope}/synthesize still lists', 'it reads the raw rows; nothing over HTTP takes them out', synthesis.still.length);
-  add('facts of others that the default query hides', 'a fact of the peer shares their entity, relation and scope; only an expiry override on the host brings them back', ours.hidden.length);
+  add(
+    'undone facts that GET /v1/scopes/{scope}/synthesize still lists',
+    'it reads the raw rows; nothing over HTTP takes them out',
+    synthesis.still.length,
+  );
+  add(
+    'facts of others that the default query hides',
+    'a fact of the peer shares their entity, relation and scope; only an expiry override on the host brings them back',
+    ours.hidden.length,
+  );
   add('facts of others that were visible before and are hidden now', 'undoing hid them: look at the evidence', ours.newlyHidden.length);
   add('facts of the peer that still wait in quarantine', 'a pending fact hides others and shows in synthesize', pending.length);
   const unanswered = [...answers.flatMap((answer) => answer.unanswered), ...synthesis.unanswered, ...ours.unanswered];
   add('questions that the node did not answer', unanswered[0]?.slice(0, 300) ?? '', unanswered.length);
   const held = undone.filter(({ action }) => action === 'hold').length;
 
-  const result = { asked: touched.length, synthesis, ours, pending: pending.map(({ fact_id: id }) => id), unanswered: unanswered.slice(0, 500), residual };
+  const result = {
+    asked: touched.length,
+    synthesis,
+    ours,
+    pending: pending.map(({ fact_id: id }) => id),
+    unanswered: unanswered.slice(0, 500),
+    residual,
+  };
   const sealed = await seal(deps, ref, 'verifyUndone', 'verified', result);
   const coverage: Coverage[] = [
-    { what: 'undone facts asked about again', seen: acted.length, complete: unanswered.length === 0, why: `on ${touched.length} entities and scopes, as an ordinary agent: facts, card, synthesize, recall by the poison's words and by benign ones` },
-    { what: 'facts downstream', seen: 0, complete: false, why: 'not knowable on this node: what other nodes pulled before the fence has to be asked there' },
+    {
+      what: 'undone facts asked about again',
+      seen: acted.length,
+      complete: unanswered.length === 0,
+      why: `on ${touched.length} entities and scopes, as an ordinary agent: facts, card, synthesize, recall by the poison's words and by benign ones`,
+    },
+    {
+      what: 'facts downstream',
+      seen: 0,
+      complete: false,
+      why: 'not knowable on this node: what other nodes pulled before the fence has to be asked there',
+    },
   ];
   const clean = residual.length === 0;
-  const none = acted.length === 0 ? 'nothing was undone, so there was nothing to ask for' : `${acted.length} undone facts asked for again on ${touched.length} entities and scopes`;
+  const none =
+    acted.length === 0
+      ? 'nothing was undone, so there was nothing to ask for'
+      : `${acted.length} undone facts asked for again on ${touched.length} entities and scopes`;
   return {
     outcome: clean && acted.length > 0 ? 'verified' : 'unverified',
     way: 'http',
-    detail: `${none}; ${clean ? 'none of them answers' : residual.map(({ what, count }) => `${count} ${what}`).join('; ')}${held > 0 ? `; ${held} were held and answer as before` : ''}`.slice(0, 2_000),
+    detail:
+      `${none}; ${clean ? 'none of them answers' : residual.map(({ what, count }) => `${count} ${what}`).join('; ')}${held > 0 ? `; ${held} were held and answer as before` : ''}`.slice(
+        0,
+        2_000,
+      ),
     residual,
     coverage,
     evidence: headOf(sealed),
@@ -99,7 +136,7 @@ async function askEntities(deps: Deps, ref: IncidentRef, touched: readonly Touch
     known.facts.push(...facts);
     recalled.set(scope, known);
   }
-  for (let done = before?.of === of ? before.done : 0; done < touched.length; ) {
+  for (let done = before?.of === of ? before.done : 0; done < touched.length;) {
     const answers: EntityAnswer[] = [];
     for (const one of touched.slice(done, done + chunkEntities)) {
       cancelSignal().throwIfAborted();
@@ -113,7 +150,9 @@ async function askEntities(deps: Deps, ref: IncidentRef, touched: readonly Touch
   }
   const store = await evidenceOf(deps, ref);
   const all: EntityAnswer[] = [];
-  for (const { key, sha256 } of latestByKey((await store.entries()).filter((entry) => entry.key.startsWith(effectKey(ref, `${prefix} `))))) {
+  for (const { key, sha256 } of latestByKey(
+    (await store.entries()).filter((entry) => entry.key.startsWith(effectKey(ref, `${prefix} `))),
+  )) {
     const id = `sha256:${sha256}`;
     all.push(...parsed(z.array(EntityAnswer), await store.readJson(id), `${key} ${id}`));
   }
@@ -126,6 +165,7 @@ function latestByKey<T extends { readonly key: string }>(entries: readonly T[]):
 
 function whyStill(surface: string): string {
   if (surface === 'card') return 'cards are built from raw rows with confidence over 0, whatever was retracted';
-  if (surface.startsWith('recall')) return 'recall reads raw rows and cards: a retraction does not reach it; an expiry override on the host does';
+  if (surface.startsWith('recall'))
+    return 'recall reads raw rows and cards: a retraction does not reach it; an expiry override on the host does';
   return 'the node still shows them';
 }

@@ -11,14 +11,11 @@ function sourcesKey() {
     for (const entry of readdirSync(path, { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1))) {
       const child = join(path, entry.name);
       if (entry.isDirectory()) visit(child);
-      else if (entry.name.endsWith('.ts'))
-        hash.update(child.slice(root.length)).update('\0').update(readFileSync(child));
+      else if (entry.name.endsWith('.ts')) hash.update(child.slice(root.length)).update('\0').update(readFileSync(child));
     }
   };
-  for (const folder of ['workflows', 'activities', 'src'])
-    if (existsSync(join(root, folder))) visit(join(root, folder));
-  for (const file of ['tsconfig.json', 'tsconfig.build.json', 'package-lock.json'])
-    hash.update(readFileSync(join(root, file)));
+  for (const folder of ['workflows', 'activities', 'src']) if (existsSync(join(root, folder))) visit(join(root, folder));
+  for (const file of ['tsconfig.json', 'tsconfig.build.json', 'package-lock.json']) hash.update(readFileSync(join(root, file)));
   return hash.digest('hex');
 }
 

@@ -49,7 +49,5 @@ function lockFits() {
         .map(String)
         .sort(),
     );
-  return ['dependencies', 'devDependencies', 'optionalDependencies'].every(
-    (kind) => listed(wanted[kind]) === listed(locked[kind]),
-  );
+  return ['dependencies', 'devDependencies', 'optionalDependencies'].every((kind) => listed(wanted[kind]) === listed(locked[kind]));
 }

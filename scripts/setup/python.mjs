@@ -38,9 +38,7 @@ export function ownStigmem() {
     'sys.exit(0 if s and (pathlib.Path(s.origin).parents[2] / "migrations").is_dir() else 1)';
   if (isExecutable(python) && spawnSync(python, ['-c', probe]).status === 0) return path;
   if (process.env.CORDON_STIGMEM_BIN) {
-    fail(
-      `CORDON_STIGMEM_BIN names ${path}, whose Python has no Stigmem migrations; install the node from its source archive or unset it`,
-    );
+    fail(`CORDON_STIGMEM_BIN names ${path}, whose Python has no Stigmem migrations; install the node from its source archive or unset it`);
   }
   return undefined;
 }

@@ -30,12 +30,18 @@ const skipNeedsGate = ['contain', 'rotate', 'reregister'];
 const Changed = z.looseObject({ changed: z.int().optional() });
 const Asked = z.looseObject({
   ref: z.looseObject({ mode: z.string().default('live') }).default({ mode: 'live' }),
-  readBack: z.boolean().default(false), plan: z.looseObject({ planHash: z.string() }).optional() });
+  readBack: z.boolean().default(false),
+  plan: z.looseObject({ planHash: z.string() }).optional(),
+});
 const Remade = z.looseObject({ go: z.looseObject({ planHash: z.string() }) });
 const Approved = z.looseObject({ approved: z.looseObject({ planHash: z.string() }) });
 
 /** Everything that changed the node, each held against the approvals before it. */
-export function checkMutations(activities: readonly ActivityRecord[], decided: readonly Decided[], runs: readonly RunSummary[]): Mutation[] {
+export function checkMutations(
+  activities: readonly ActivityRecord[],
+  decided: readonly Decided[],
+  runs: readonly RunSummary[],
+): Mutation[] {
   const remade = remadeFrom(activities);
   return activities.flatMap((record): Mutation[] => {
     const asked = Asked.safeParse(record.input).data;
@@ -46,12 +52,17 @@ export function checkMutations(activities: readonly ActivityRecord[], decided: r
     const gate = gateOf.get(record.name);
     // An activity that saw that its approval was void refused to act: nothing was changed.
     if (!gate || record.failure?.type === 'PreconditionChanged') return [];
-    const before = decided.filter((other) => other.gate === gate && other.approved && cameBefore(other, record) && reaches(other.inRun, record.runId, runs));
+    const before = decided.filter(
+      (other) => other.gate === gate && other.approved && cameBefore(other, record) && reaches(other.inRun, record.runId, runs),
+    );
     const hash = asked?.plan?.planHash ?? '';
     const wanted = new Set([hash, ...(remade.get(hash) ?? [])]);
     const approval = (gate === 'retract' ? before.findLast((other) => wanted.has(other.planHash)) : before.at(-1)) ?? null;
     const where = `run ${record.runId} event ${record.eventId}: ${record.name}`;
-    const why = before.length > 0 ? `was about another plan than ${hash} that was approved` : `has no valid approval of gate ${gate} before it in this run`;
+    const why =
+      before.length > 0
+        ? `was about another plan than ${hash} that was approved`
+        : `has no valid approval of gate ${gate} before it in this run`;
     return [{ record, gate, approval, wrong: approval ? null : `${where} ${why}` }];
   });
 }
@@ -74,7 +85,7 @@ function cameBefore(decided: Decided, record: ActivityRecord): boolean {
 /** An approval counts in its own run and in those that continue it; a reset voids it. */
 function reaches(fromRun: string, toRun: string, runs: readonly RunSummary[]): boolean {
   const seen = new Set<string>();
-  for (let at: string | undefined = toRun; at !== undefined && at !== '' && !seen.has(at); ) {
+  for (let at: string | undefined = toRun; at !== undefined && at !== '' && !seen.has(at);) {
     if (at === fromRun) return true;
     seen.add(at);
     const run: RunSummary | undefined = runs.find(({ runId }) => runId === at);
@@ -84,14 +95,22 @@ function reaches(fromRun: string, toRun: string, runs: readonly RunSummary[]): b
 }
 
 /** The end itself, and what was left out, need gates too. */
-export function checkOutcome(outcome: Outcome | null, status: Status | null, decided: readonly Decided[], runs: readonly RunSummary[]): string[] {
+export function checkOutcome(
+  outcome: Outcome | null,
+  status: Status | null,
+  decided: readonly Decided[],
+  runs: readonly RunSummary[],
+): string[] {
   const lastRun = runs.at(-1)?.runId ?? '';
   const approved = (gate: Gate, about = '') =>
     decided.some((other) => other.gate === gate && other.approved && other.about.startsWith(about) && reaches(other.inRun, lastRun, runs));
   const problems: string[] = [];
-  if (outcome === 'expelled' && !approved('close', 'close as expelled')) problems.push('the incident ended as expelled without a valid approval of gate close');
-  if (outcome === 'dismissed' && !approved('restore', 'close as dismissed')) problems.push('the incident ended as dismissed without a valid approval of gate restore');
-  if (outcome === 'restored' && !approved('restore')) problems.push('the incident ended as restored without a valid approval of gate restore');
+  if (outcome === 'expelled' && !approved('close', 'close as expelled'))
+    problems.push('the incident ended as expelled without a valid approval of gate close');
+  if (outcome === 'dismissed' && !approved('restore', 'close as dismissed'))
+    problems.push('the incident ended as dismissed without a valid approval of gate restore');
+  if (outcome === 'restored' && !approved('restore'))
+    problems.push('the incident ended as restored without a valid approval of gate restore');
   for (const { name, phase, detail } of status?.steps ?? []) {
     if (!skipNeedsGate.includes(phase) || !detail.startsWith('skipped by ')) continue;
     if (!decided.some((other) => other.gate === 'skip' && other.approved && other.about.startsWith(`skip ${name}:`))) {
@@ -104,6 +123,7 @@ export function checkOutcome(outcome: Outcome | null, status: Status | null, dec
 /** How a mutation was read back, in the words of the activity that did it. */
 export function readBackOf({ record }: Mutation): string {
   const { outcome, way, detail } = stepOf(record);
-  if (outcome === undefined) return record.ended ? `${record.ended.how}${record.failure ? `: ${record.failure.message}` : ''}` : 'not finished';
+  if (outcome === undefined)
+    return record.ended ? `${record.ended.how}${record.failure ? `: ${record.failure.message}` : ''}` : 'not finished';
   return `${outcome}${way && way !== 'none' ? ` by ${way}` : ''}: ${detail ?? ''}`;
 }

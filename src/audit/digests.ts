@@ -19,7 +19,11 @@ export interface Named {
 /** A gate is opened anew when it expires or its plan changes; more openings than this are not looked for. */
 const maxOpenings = 300;
 
-const Hashed = z.looseObject({ planHash: z.string(), counts: z.record(z.string(), z.number()).default({}), evidenceId: z.string().default('') });
+const Hashed = z.looseObject({
+  planHash: z.string(),
+  counts: z.record(z.string(), z.number()).default({}),
+  evidenceId: z.string().default(''),
+});
 const Planned = z.looseObject({ plan: Hashed.nullish(), next: Hashed.nullish() });
 
 /**
@@ -50,7 +54,11 @@ export class Digests {
     for (const plan of [found?.plan, found?.next]) {
       if (!plan) continue;
       const counts = Object.entries(plan.counts).map(([action, count]) => `${action} ${count}`);
-      this.addPlan({ gate: 'retract', planHash: plan.planHash, about: `${counts.join(', ')} (plan of ${name}, evidence ${plan.evidenceId})` });
+      this.addPlan({
+        gate: 'retract',
+        planHash: plan.planHash,
+        about: `${counts.join(', ')} (plan of ${name}, evidence ${plan.evidenceId})`,
+      });
     }
   }
 
@@ -90,7 +98,9 @@ export class Digests {
 const Memo = z.looseObject({ gates: z.array(z.string()), phase: z.string(), round: z.number().default(1) });
 
 /** Where the workflow itself said it was: its phase, and which opening of which gate was open. */
-export function memoOf(value: unknown): { readonly phase: string; readonly round: number; readonly gates: ReadonlyMap<Gate, number> } | undefined {
+export function memoOf(
+  value: unknown,
+): { readonly phase: string; readonly round: number; readonly gates: ReadonlyMap<Gate, number> } | undefined {
   const memo = Memo.safeParse(value).data;
   if (!memo) return undefined;
   const gates = memo.gates.flatMap((text): [Gate, number][] => {

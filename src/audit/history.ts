@@ -94,13 +94,18 @@ export function parseHistory(text: string, name: string): HistoryEvent[] {
   const whole = parseJson(text);
   if (typeof whole === 'object' && whole !== null && !('eventId' in whole)) {
     const { events } = z.looseObject({ events: z.unknown() }).catch({ events: undefined }).parse(whole);
-    if (Array.isArray(events)) return atLeastOne(events.map((event, at) => parseEvent(event, `${name}: events.${at}`)), name);
+    if (Array.isArray(events))
+      return atLeastOne(
+        events.map((event, at) => parseEvent(event, `${name}: events.${at}`)),
+        name,
+      );
     throw new HistoryError(`${name}: events: expected the list of events, got ${typeof events}`);
   }
   const lines = text.split('\n').flatMap((line, at) => (line.trim() === '' ? [] : [{ line, at }]));
   const events = lines.map(({ line, at }) => {
     const raw = parseJson(line);
-    if (raw === undefined) throw new HistoryError(`${name}: line ${at + 1}: expected a JSON object, got ${JSON.stringify(line.slice(0, 60))}`);
+    if (raw === undefined)
+      throw new HistoryError(`${name}: line ${at + 1}: expected a JSON object, got ${JSON.stringify(line.slice(0, 60))}`);
     return parseEvent(raw, `${name}: line ${at + 1}`);
   });
   return atLeastOne(events, name);

@@ -1,4 +1,13 @@
-import { Alert, Amendment, CloseRequest, Decision as DecisionPayload, explainIssues, Note, StepMessage, Vote } from '../contract/schemas.ts';
+import {
+  Alert,
+  Amendment,
+  CloseRequest,
+  Decision as DecisionPayload,
+  explainIssues,
+  Note,
+  StepMessage,
+  Vote,
+} from '../contract/schemas.ts';
 import type { Gate } from '../contract/names.ts';
 import type { Policy } from '../contract/policy.ts';
 import { z } from 'zod';
@@ -34,9 +43,25 @@ interface Context {
   readonly allEvents: readonly HistoryEvent[];
 }
 
-const schemas = { approve: Vote, reject: Vote, amend: Amendment, alert: Alert, note: Note, retry: StepMessage, done: StepMessage, skip: StepMessage, close: CloseRequest, decide: DecisionPayload } as const;
+const schemas = {
+  approve: Vote,
+  reject: Vote,
+  amend: Amendment,
+  alert: Alert,
+  note: Note,
+  retry: StepMessage,
+  done: StepMessage,
+  skip: StepMessage,
+  close: CloseRequest,
+  decide: DecisionPayload,
+} as const;
 const signals = ['approve', 'reject', 'amend', 'alert', 'note', 'retry', 'done', 'skip', 'close'];
-const CarriedGates = z.looseObject({ gates: z.record(z.string(), z.looseObject({ opening: z.number(), plan: z.looseObject({ planHash: z.string(), summary: z.string().default('') }) })) });
+const CarriedGates = z.looseObject({
+  gates: z.record(
+    z.string(),
+    z.looseObject({ opening: z.number(), plan: z.looseObject({ planHash: z.string(), summary: z.string().default('') }) }),
+  ),
+});
 const Answer = z.looseObject({ accepted: z.boolean(), refusedBecause: z.string().nullish() });
 
 /** Walks a run's events once, and judges each message by what the history held before it. */
@@ -111,7 +136,13 @@ function messageOf(event: HistoryEvent, admitted: Admitted): Raw | undefined {
 function judge(runId: string, event: HistoryEvent, raw: Raw, context: Context, open: ReadonlyMap<Gate, number>): Message {
   const { via, name, args, identity } = raw;
   const common = { at: event.eventTime, runId, eventId: Number(event.eventId), via, name: name.slice(0, 200) };
-  const malformed = (why: string): Message => ({ ...common, who: identity, what: `${via} ${name.slice(0, 100)}: refused as malformed: ${why}`, malformed: why, refused: true });
+  const malformed = (why: string): Message => ({
+    ...common,
+    who: identity,
+    what: `${via} ${name.slice(0, 100)}: refused as malformed: ${why}`,
+    malformed: why,
+    refused: true,
+  });
   const known = via === 'signal' ? signals : ['decide', 'amend'];
   if (!known.includes(name)) return malformed('no such message');
   const [undecodable] = args.flatMap((arg) => ('undecodable' in arg ? [arg.undecodable] : []));
@@ -125,7 +156,19 @@ function judge(runId: string, event: HistoryEvent, raw: Raw, context: Context, o
     const { gate, digest, by, note = '' } = vote;
     const { principal } = event;
     const seen = principal ? `${principal.type} ${principal.name}`.trim() : '';
-    const said = { at: common.at, runId, eventId: common.eventId, via, decision: vote.decision, gate, digest, by, note, identity, principal: seen };
+    const said = {
+      at: common.at,
+      runId,
+      eventId: common.eventId,
+      via,
+      decision: vote.decision,
+      gate,
+      digest,
+      by,
+      note,
+      identity,
+      principal: seen,
+    };
     const decision = context.ledger.count(said, context.digests, context.policy, open);
     const { named, refusedBecause } = decision;
     const about = named ? ` (opening ${named.opening}: ${named.about})` : '';
@@ -156,7 +199,12 @@ function told(name: string, payload: unknown, runId: string): Pick<Message, 'wha
   if (name === 'note') return plain(`note: ${Note.parse(payload).text}`);
   if (name === 'amend') {
     const { keep, digest } = Amendment.parse(payload);
-    return plain(`asked to keep ${keep.length} facts of the plan under ${digest}: ${keep.slice(0, 5).map(({ factId, justification }) => `${factId} (${justification})`).join('; ')}`);
+    return plain(
+      `asked to keep ${keep.length} facts of the plan under ${digest}: ${keep
+        .slice(0, 5)
+        .map(({ factId, justification }) => `${factId} (${justification})`)
+        .join('; ')}`,
+    );
   }
   if (name === 'close') {
     const { outcome, reason, run } = CloseRequest.parse(payload);

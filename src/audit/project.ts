@@ -59,7 +59,8 @@ export function project({ runs, gaps, notes = [] }: AuditHistory): Audit {
   const messages: Message[] = [];
   const summaries: RunSummary[] = [];
   const firstStart = runs[0]?.events[0]?.workflowExecutionStartedEventAttributes;
-  const start = StartPayload.safeParse(firstStart?.input[0] && 'value' in firstStart.input[0] ? firstStart.input[0].value : undefined).data ?? null;
+  const start =
+    StartPayload.safeParse(firstStart?.input[0] && 'value' in firstStart.input[0] ? firstStart.input[0].value : undefined).data ?? null;
   let policy = defaultPolicy;
   for (const run of runs) {
     const summary = summarise(run);
@@ -78,12 +79,22 @@ export function project({ runs, gaps, notes = [] }: AuditHistory): Audit {
   }
   timeline.push(...activities.map(tellActivity), ...messages.map(tellMessage));
   const status = lastOf(activities.map(({ name, input }) => (name === 'seal' ? Sealing.safeParse(input).data?.status : undefined)));
-  const result = lastOf(runs.map(({ events }) => IncidentResult.safeParse(onlyValue(events.at(-1)?.workflowExecutionCompletedEventAttributes?.result ?? [])).data));
+  const result = lastOf(
+    runs.map(
+      ({ events }) => IncidentResult.safeParse(onlyValue(events.at(-1)?.workflowExecutionCompletedEventAttributes?.result ?? [])).data,
+    ),
+  );
   const decisions = messages.flatMap(({ decision }) => (decision ? [decision] : []));
   const mutations = checkMutations(activities, ledger.decided, summaries);
-  const ends = summaries.flatMap(({ runId, ended }) => (/^(terminated|failed|timed out|still open)/.test(ended) ? [`run ${runId}: ${ended}: what the incident would have done after that is not covered`] : []));
+  const ends = summaries.flatMap(({ runId, ended }) =>
+    /^(terminated|failed|timed out|still open)/.test(ended)
+      ? [`run ${runId}: ${ended}: what the incident would have done after that is not covered`]
+      : [],
+  );
   const resets = summaries.flatMap(({ runId, resetFrom, copiedUpTo }) =>
-    resetFrom === '' ? [] : [`run ${runId} is a reset copy of run ${resetFrom} up to event ${copiedUpTo}: decisions before that point are void in it`],
+    resetFrom === ''
+      ? []
+      : [`run ${runId} is a reset copy of run ${resetFrom} up to event ${copiedUpTo}: decisions before that point are void in it`],
   );
   return {
     incident: runs[0]?.workflowId ?? '',
@@ -108,7 +119,9 @@ export function project({ runs, gaps, notes = [] }: AuditHistory): Audit {
       ...checkOutcome(result?.outcome ?? null, status ?? null, ledger.decided, summaries),
       ...decisions.flatMap(({ answered, refusedBecause, eventId, runId, gate, by }) =>
         answered && answered.accepted !== (refusedBecause === null)
-          ? [`run ${runId} event ${eventId}: the workflow ${answered.accepted ? 'accepted' : `refused (${answered.refusedBecause ?? ''})`} the decision of ${by} on ${gate}; by this audit it is ${refusedBecause ?? 'valid'}`]
+          ? [
+              `run ${runId} event ${eventId}: the workflow ${answered.accepted ? 'accepted' : `refused (${answered.refusedBecause ?? ''})`} the decision of ${by} on ${gate}; by this audit it is ${refusedBecause ?? 'valid'}`,
+            ]
           : [],
       ),
     ],

@@ -37,7 +37,11 @@ export async function readHistory(source: AuditSource, evidenceFolder?: (inciden
   const found = source.kind === 'file' ? await fromFile(source.path) : await fromServer(source.client, source.id);
   const all = [...found.runs];
   const notes: string[] = [];
-  for (let missing = absentRuns(all); evidenceFolder && missing.length > 0; missing = absentRuns(all).filter((run) => !missing.includes(run))) {
+  for (
+    let missing = absentRuns(all);
+    evidenceFolder && missing.length > 0;
+    missing = absentRuns(all).filter((run) => !missing.includes(run))
+  ) {
     for (const runId of missing) {
       const text = await sealedHistory(evidenceFolder(all[0]?.workflowId ?? ''), runId);
       if (text === undefined) continue;
@@ -46,7 +50,9 @@ export async function readHistory(source: AuditSource, evidenceFolder?: (inciden
     }
   }
   const runs = all.toSorted((a, b) => timeOf(a) - timeOf(b));
-  const absent = absentRuns(runs).map((run) => `run ${run}: neither the source nor the evidence holds its history (retention, or deleted); its events are not covered`);
+  const absent = absentRuns(runs).map(
+    (run) => `run ${run}: neither the source nor the evidence holds its history (retention, or deleted); its events are not covered`,
+  );
   return { runs, gaps: [...found.gaps, ...absent, ...runs.flatMap(missingEvents)], notes };
 }
 
@@ -132,7 +138,9 @@ function absentRuns(runs: readonly AuditRun[]): string[] {
 function missingEvents({ runId, events }: AuditRun): string[] {
   return events.flatMap(({ eventId }, at) => {
     const before = at === 0 ? 0 : Number(events[at - 1]?.eventId);
-    return Number(eventId) === before + 1 ? [] : [`run ${runId}: expected event ${before + 1}, found ${eventId}: events are missing or out of order`];
+    return Number(eventId) === before + 1
+      ? []
+      : [`run ${runId}: expected event ${before + 1}, found ${eventId}: events are missing or out of order`];
   });
 }
 

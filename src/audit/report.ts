@@ -34,16 +34,28 @@ export function renderReport({ status, alerts, outcome, closing, drill }: Report
     '# Incident report: compromised federation peer',
     '',
     outcome ? `Outcome: **${outcome}** (${outcomeWords[outcome]}).` : 'Outcome: **none yet**.',
-    ...(closing ? ['', `Closed as ${closing.outcome} on the request of ${inlineCode(closing.by)}: ${inlineCode(closing.reason, 1_000)}`] : []),
-    ...section('Incident', [
-      `Incident: ${inlineCode(status.incident, 400)}, run ${inlineCode(status.run)}, round ${status.round}`,
-      `Peer node id: ${inlineCode(peer.nodeId)}`,
-      `Peer URL: ${inlineCode(peer.url)}`,
-      `Peer entity URI: ${peer.entityUri === '' ? 'not known' : inlineCode(peer.entityUri)}`,
-      `Peers rows: ${peer.peerIds.length === 0 ? 'none' : firstOf(peer.peerIds, 20, (id) => inlineCode(id)).join(', ')}`,
-      status.firstBadAt ? `First sign of bad behaviour: ${inlineCode(status.firstBadAt.at)} (known from: ${inlineCode(status.firstBadAt.from)})` : 'First sign of bad behaviour: not known',
-    ], ''),
-    ...section(`Residual risk: ${status.residual.length} items`, firstOf(status.residual, maxRows, ({ what, why, count }) => `${inlineCode(what)} (${count}): ${inlineCode(why, 600)}`), 'None is known.'),
+    ...(closing
+      ? ['', `Closed as ${closing.outcome} on the request of ${inlineCode(closing.by)}: ${inlineCode(closing.reason, 1_000)}`]
+      : []),
+    ...section(
+      'Incident',
+      [
+        `Incident: ${inlineCode(status.incident, 400)}, run ${inlineCode(status.run)}, round ${status.round}`,
+        `Peer node id: ${inlineCode(peer.nodeId)}`,
+        `Peer URL: ${inlineCode(peer.url)}`,
+        `Peer entity URI: ${peer.entityUri === '' ? 'not known' : inlineCode(peer.entityUri)}`,
+        `Peers rows: ${peer.peerIds.length === 0 ? 'none' : firstOf(peer.peerIds, 20, (id) => inlineCode(id)).join(', ')}`,
+        status.firstBadAt
+          ? `First sign of bad behaviour: ${inlineCode(status.firstBadAt.at)} (known from: ${inlineCode(status.firstBadAt.from)})`
+          : 'First sign of bad behaviour: not known',
+      ],
+      '',
+    ),
+    ...section(
+      `Residual risk: ${status.residual.length} items`,
+      firstOf(status.residual, maxRows, ({ what, why, count }) => `${inlineCode(what)} (${count}): ${inlineCode(why, 600)}`),
+      'None is known.',
+    ),
     ...section(
       `Steps: ${status.steps.length - open.length} of ${status.steps.length} done`,
       firstOf(status.steps, maxRows, stepLine),
@@ -51,16 +63,57 @@ export function renderReport({ status, alerts, outcome, closing, drill }: Report
     ),
     '',
     'A step is done when it is `verified` (done by the program and read back) or `manual` (done by a person and read back). `unverified` means that its effect was not seen, `unavailable` that this node has no such thing.',
-    ...section(`Alerts: ${status.alerts.corroborated} of ${status.alerts.count} corroborated by the node's audit`, firstOf(alerts, maxRows, alertLine), 'None was given.'),
-    ...section('What could not be checked in full', firstOf(status.coverage.filter(({ complete }) => !complete), maxRows, coverageLine), 'All that was looked at could be checked in full.'),
-    ...section('What was checked in full', firstOf(status.coverage.filter(({ complete }) => complete), maxRows, coverageLine), 'Nothing.'),
-    ...section(`Refused messages: ${status.refused.count}`, firstOf(status.refused.last, maxRows, ({ at, by, because, detail = '' }) => `${inlineCode(at)} ${inlineCode(by)}: ${because}${detail === '' ? '' : `, ${inlineCode(detail, 300)}`}`), 'None.'),
-    ...section('Warnings', firstOf(status.warnings, maxRows, (warning) => inlineCode(warning, 600)), 'None.'),
-    ...section('Notes', firstOf(status.notes, maxRows, ({ at, by, text }) => `${inlineCode(at)} ${inlineCode(by)}: ${inlineCode(text, 1_000)}`), 'None.'),
-    ...section('Evidence', [
-      `Head of the chain when this was written: ${inlineCode(status.evidence.head)}, ${status.evidence.entries} entries`,
-      'Check the folder with `cordon verify`, and who decided what with `cordon audit`.',
-    ], ''),
+    ...section(
+      `Alerts: ${status.alerts.corroborated} of ${status.alerts.count} corroborated by the node's audit`,
+      firstOf(alerts, maxRows, alertLine),
+      'None was given.',
+    ),
+    ...section(
+      'What could not be checked in full',
+      firstOf(
+        status.coverage.filter(({ complete }) => !complete),
+        maxRows,
+        coverageLine,
+      ),
+      'All that was looked at could be checked in full.',
+    ),
+    ...section(
+      'What was checked in full',
+      firstOf(
+        status.coverage.filter(({ complete }) => complete),
+        maxRows,
+        coverageLine,
+      ),
+      'Nothing.',
+    ),
+    ...section(
+      `Refused messages: ${status.refused.count}`,
+      firstOf(
+        status.refused.last,
+        maxRows,
+        ({ at, by, because, detail = '' }) =>
+          `${inlineCode(at)} ${inlineCode(by)}: ${because}${detail === '' ? '' : `, ${inlineCode(detail, 300)}`}`,
+      ),
+      'None.',
+    ),
+    ...section(
+      'Warnings',
+      firstOf(status.warnings, maxRows, (warning) => inlineCode(warning, 600)),
+      'None.',
+    ),
+    ...section(
+      'Notes',
+      firstOf(status.notes, maxRows, ({ at, by, text }) => `${inlineCode(at)} ${inlineCode(by)}: ${inlineCode(text, 1_000)}`),
+      'None.',
+    ),
+    ...section(
+      'Evidence',
+      [
+        `Head of the chain when this was written: ${inlineCode(status.evidence.head)}, ${status.evidence.entries} entries`,
+        'Check the folder with `cordon verify`, and who decided what with `cordon audit`.',
+      ],
+      '',
+    ),
     '',
   ].join('\n');
 }

@@ -25,7 +25,9 @@ export async function runAudit(of: { source: AuditSource; evidenceDir: string; o
   const told = project(await readHistory(source, folderOf));
   const evidenceFolder = folderOf(told.incident);
   const evidence = await verifyFolder(evidenceFolder, { expectHead: told.heads });
-  const wrong = evidence.ok ? [] : [`evidence does NOT verify: ${evidence.firstProblem?.where ?? ''}: ${evidence.firstProblem?.what ?? ''}`];
+  const wrong = evidence.ok
+    ? []
+    : [`evidence does NOT verify: ${evidence.firstProblem?.where ?? ''}: ${evidence.firstProblem?.what ?? ''}`];
   const audit = { ...told, problems: [...told.problems, ...wrong] };
   const ok = audit.problems.length === 0;
   const named = source.kind === 'file' ? `history file ${source.path}` : `Temporal server, workflow ${source.id}`;
@@ -34,7 +36,17 @@ export async function runAudit(of: { source: AuditSource; evidenceDir: string; o
   await mkdir(outDir, { recursive: true });
   await writeFile(markdownPath, renderAudit({ audit, source: named, evidence, evidenceFolder, ok }), { mode: 0o600 });
   // Inputs and results stand in the history already, and can be large: the JSON names their events.
-  const lean = { ...audit, activities: audit.activities.map(({ input: _input, result: _result, ...rest }) => rest), mutations: audit.mutations.map(({ record, ...rest }) => ({ ...rest, name: record.name, runId: record.runId, eventId: record.eventId, at: record.at })) };
+  const lean = {
+    ...audit,
+    activities: audit.activities.map(({ input: _input, result: _result, ...rest }) => rest),
+    mutations: audit.mutations.map(({ record, ...rest }) => ({
+      ...rest,
+      name: record.name,
+      runId: record.runId,
+      eventId: record.eventId,
+      at: record.at,
+    })),
+  };
   await writeFile(jsonPath, `${JSON.stringify({ format: 1, ok, source: named, evidence, ...lean }, null, 2)}\n`, { mode: 0o600 });
   const { mutations, decisions, messages, gaps, problems, result } = audit;
   return {

@@ -20,7 +20,13 @@ export function tell(event: HistoryEvent, runId: string): TimelineRow[] {
   const cancel = event.workflowExecutionCancelRequestedEventAttributes;
   if (cancel) return row(cancel.identity, 'asked to cancel the workflow: recorded, and refused by design');
   const failed = event.workflowTaskFailedEventAttributes;
-  if (failed) return row(failed.identity, failed.newRunId === '' ? `the program failed on a task and tried it again: ${failed.failure?.message ?? failed.cause}` : `somebody reset the workflow: this run is a copy of ${failed.baseRunId} up to here`);
+  if (failed)
+    return row(
+      failed.identity,
+      failed.newRunId === ''
+        ? `the program failed on a task and tried it again: ${failed.failure?.message ?? failed.cause}`
+        : `somebody reset the workflow: this run is a copy of ${failed.baseRunId} up to here`,
+    );
   const terminated = event.workflowExecutionTerminatedEventAttributes;
   if (terminated) return row(terminated.identity, `somebody terminated the run: ${terminated.reason || 'no reason given'}`);
   if (event.workflowExecutionCompletedEventAttributes) return row('', 'the incident ended');
@@ -33,9 +39,17 @@ export function tell(event: HistoryEvent, runId: string): TimelineRow[] {
 export function tellActivity(record: ActivityRecord): TimelineRow {
   const { name, phase, runId, attempts, worker, ended, failure } = record;
   const { outcome, way, detail } = stepOf(record);
-  const how = outcome ? `${outcome}${way && way !== 'none' ? ` by ${way}` : ''}${detail ? `: ${detail}` : ''}` : (ended?.how ?? 'not finished');
+  const how = outcome
+    ? `${outcome}${way && way !== 'none' ? ` by ${way}` : ''}${detail ? `: ${detail}` : ''}`
+    : (ended?.how ?? 'not finished');
   const tries = attempts > 1 ? ` after ${attempts} attempts` : '';
-  return { at: ended?.at ?? record.at, runId, eventId: ended?.eventId ?? record.eventId, who: worker, what: `${phase === '' ? '' : `${phase}: `}${name} ${how}${tries}${failure ? `: ${failure.type} ${failure.message}` : ''}` };
+  return {
+    at: ended?.at ?? record.at,
+    runId,
+    eventId: ended?.eventId ?? record.eventId,
+    who: worker,
+    what: `${phase === '' ? '' : `${phase}: `}${name} ${how}${tries}${failure ? `: ${failure.type} ${failure.message}` : ''}`,
+  };
 }
 
 /** A message, at the moment it came. */

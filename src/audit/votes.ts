@@ -51,7 +51,8 @@ export class VoteLedger {
     // An opening without the plan that it is about is of the run before: its digest still has to be of this run.
     if (!named || named.runId !== vote.runId || named.opening !== opening) return refuse('stale_digest', named);
     const key = `${gate} ${named.runId} ${opening}`;
-    if (this.decided.some((other) => other.gate === gate && other.runId === named.runId && other.opening === opening)) return refuse('not_open', named);
+    if (this.decided.some((other) => other.gate === gate && other.runId === named.runId && other.opening === opening))
+      return refuse('not_open', named);
     const { need, approvers } = policy.gates[gate];
     const allowed = approvers === null || approvers.some((name) => samePerson(name, by));
     const own = need > 1 && named.requestedBy !== undefined && samePerson(named.requestedBy, by);

@@ -14,7 +14,8 @@ export async function audit(cli: Cli, target: string, options: { out?: string })
   const { runAudit } = await import('../audit/run-audit.ts');
   const work = runAudit({ source, evidenceDir, outDir: options.out ?? '.' });
   const { ok, summary, markdownPath, jsonPath } = await cli.working('reading the history', work).catch((error: unknown) => {
-    if (error instanceof HistoryError) throw new CliError('usage', error.message, 'give a history as `temporal workflow show --output json` writes it');
+    if (error instanceof HistoryError)
+      throw new CliError('usage', error.message, 'give a history as `temporal workflow show --output json` writes it');
     throw error;
   });
   const next = ok ? `audit passed: read ${markdownPath}` : `AUDIT FAILED: read ${markdownPath}`;

@@ -18,12 +18,7 @@ export interface DecideOptions {
 }
 
 /** `approve` and `reject`: the verdict by update; without a worker the signal, said to be unconfirmed. */
-export async function decide(
-  cli: Cli,
-  decision: 'approve' | 'reject',
-  text: string,
-  options: DecideOptions,
-): Promise<Answer> {
+export async function decide(cli: Cli, decision: 'approve' | 'reject', text: string, options: DecideOptions): Promise<Answer> {
   const gate = required(options.gate, '--gate', `one of ${gates.join(', ')}`);
   const by = required(options.by, '--by', 'the name of the person who decides');
   if (options.digest === undefined && cli.io.ask === undefined) required(undefined, '--digest', 'see cordon plan');
@@ -135,7 +130,12 @@ export function unconfirmed(id: string, what: string, json: Record<string, unkno
     'It stands in the history and counts, or is refused, when a worker runs. Sending it again does no harm.',
     `next: cordon doctor, then cordon show ${shellWord(id)}`,
   ];
-  return { next: `UNCONFIRMED: ${clean(what)} was sent as a signal; no worker answered`, text, json: { incident: id, ...json }, exit: 'unconfirmed' };
+  return {
+    next: `UNCONFIRMED: ${clean(what)} was sent as a signal; no worker answered`,
+    text,
+    json: { incident: id, ...json },
+    exit: 'unconfirmed',
+  };
 }
 
 function open(incident: Incident): Incident {

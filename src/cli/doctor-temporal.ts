@@ -59,9 +59,7 @@ async function namespaceCheck({ client, settings }: TemporalSession): Promise<Fi
 async function attributesCheck({ client, settings }: TemporalSession): Promise<Finding> {
   const { namespace } = settings;
   const check = 'search attributes';
-  const answer = await withDeadline(client, serverMs, () =>
-    client.connection.operatorService.listSearchAttributes({ namespace }),
-  );
+  const answer = await withDeadline(client, serverMs, () => client.connection.operatorService.listSearchAttributes({ namespace }));
   const names = Object.values(searchAttributes);
   const missing = names.filter((name) => !Object.hasOwn(answer.customAttributes, name));
   const wrong = names.filter((name) => !missing.includes(name) && answer.customAttributes[name] !== keyword);

@@ -53,13 +53,7 @@ export async function close(cli: Cli, text: string, options: MessageOptions): Pr
 }
 
 /** Sends a signal and reads back whether the incident refused it. */
-async function tell(
-  cli: Cli,
-  text: string,
-  signal: string,
-  payload: (run: string) => object,
-  what: string,
-): Promise<Answer> {
+async function tell(cli: Cli, text: string, signal: string, payload: (run: string) => object, what: string): Promise<Answer> {
   const session = await cli.temporal();
   const incident = await findIncident(session, text);
   if (!incident.isOpen) throw closed(incident);

@@ -37,21 +37,30 @@ export async function plan(cli: Cli, text: string, options: { gate?: string; lim
   const counts = Object.entries(found.counts).map(([action, n]) => `${clean(action)} ${n}`);
   const limit = Math.max(Number.parseInt(options.limit ?? '40', 10) || 40, 1);
   const head = ['action', 'rule', 'scope', 'fact', 'entity · relation: reason'];
-  const cells = items
-    .slice(0, limit)
-    .map((i) => [i.action, i.rule, i.scope, i.id, `${i.entity} · ${i.relation}: ${gist(i)}`]);
+  const cells = items.slice(0, limit).map((i) => [i.action, i.rule, i.scope, i.id, `${i.entity} · ${i.relation}: ${gist(i)}`]);
   const lines = [
     `gate ${found.gate}, opening ${found.opening}: ${counts.join(', ') || 'no items'}`,
     `digest ${clean(found.digest)}`,
     ...(cells.length === 0 ? [] : ['', table(head, cells, cli.width, [8, 14, 8, 14])]),
     ...(items.length > limit ? [`… ${items.length - limit} more: --limit ${items.length}, or --json for whole ids`] : []),
-    ...(missing ? ['', `The items are evidence ${clean(found.evidence ?? '')}, which is not under ${cli.config.evidenceDir}:`, 'run this where the evidence is, or set CORDON_EVIDENCE_DIR.'] : []),
+    ...(missing
+      ? [
+          '',
+          `The items are evidence ${clean(found.evidence ?? '')}, which is not under ${cli.config.evidenceDir}:`,
+          'run this where the evidence is, or set CORDON_EVIDENCE_DIR.',
+        ]
+      : []),
     '',
     `reject: cordon reject ${id} --gate ${found.gate} --digest ${clean(found.digest)} --by YOU`,
     ...(found.gate === 'retract' ? [`keep a fact: cordon amend ${id} --digest ${clean(found.digest)} --keep 'FACT=WHY' --by YOU`] : []),
   ];
   const next = `next: read it, then cordon approve ${id} --gate ${found.gate} --digest ${clean(found.digest)} --by YOU`;
-  return { next, text: lines, json: { plan: found, ...(sealed === undefined ? {} : { items: sealed }) }, ...(missing ? { exit: 'failed' as const } : {}) };
+  return {
+    next,
+    text: lines,
+    json: { plan: found, ...(sealed === undefined ? {} : { items: sealed }) },
+    ...(missing ? { exit: 'failed' as const } : {}),
+  };
 }
 
 /** The first of the reasons; what has to be done by hand is shown whole. */

@@ -65,7 +65,8 @@ function build(run: Run, io: Io): Command {
     .exitOverride()
     .helpCommand(false)
     .configureHelp({
-      subcommandTerm: (sub) => [sub.name(), ...sub.registeredArguments.map((a) => (a.required ? `<${a.name()}>` : `[${a.name()}]`))].join(' '),
+      subcommandTerm: (sub) =>
+        [sub.name(), ...sub.registeredArguments.map((a) => (a.required ? `<${a.name()}>` : `[${a.name()}]`))].join(' '),
     })
     .configureOutput({
       writeOut: (text) => io.out(text.trimEnd()),
@@ -99,8 +100,8 @@ function watching(program: Command, command: Make, run: Run): void {
     .option('--all', 'closed ones too')
     .option('--limit <n>', 'at most so many', '50')
     .action((o: { json?: boolean; all?: boolean; limit?: string }) => run(o, (cli) => list(cli, o)));
-  command('show <incident>', 'where it is, what it waits for, what is not undone').action(
-    (id: string, o: { json?: boolean }) => run(o, (cli) => show(cli, id)),
+  command('show <incident>', 'where it is, what it waits for, what is not undone').action((id: string, o: { json?: boolean }) =>
+    run(o, (cli) => show(cli, id)),
   );
   command('plan <incident>', 'what a gate is about, item by item')
     .option('--gate <gate>', `${gates.join(', ')} (default: the first that waits)`)
@@ -139,9 +140,7 @@ function unsticking(program: Command, command: Make, run: Run): void {
     command(`${verb} <incident> <step>`, about[verb])
       .addOption(by())
       .option('--note <text>', verb === 'retry' ? 'for the record' : 'what was done, or why (needed)')
-      .action((id: string, step: string, o: MessageOptions & { json?: boolean }) =>
-        run(o, (cli) => aboutStep(cli, verb, id, step, o)),
-      );
+      .action((id: string, step: string, o: MessageOptions & { json?: boolean }) => run(o, (cli) => aboutStep(cli, verb, id, step, o)));
   }
   command('note <incident> <text>', 'put something on record')
     .addOption(by())

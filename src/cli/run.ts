@@ -25,8 +25,7 @@ async function call(part: Part, ...args: unknown[]): Promise<unknown> {
   const url = partUrl(part);
   const loaded: unknown = url === undefined ? undefined : await import(url.href);
   const { run } = parts[part];
-  const found: unknown =
-    typeof loaded === 'object' && loaded !== null ? Object.getOwnPropertyDescriptor(loaded, run)?.value : undefined;
+  const found: unknown = typeof loaded === 'object' && loaded !== null ? Object.getOwnPropertyDescriptor(loaded, run)?.value : undefined;
   if (typeof found !== 'function') throw new CliError('failed', `${part} is not in this version`, 'cordon --help');
   const result: unknown = await Reflect.apply(found, undefined, args);
   return result;

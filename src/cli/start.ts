@@ -141,4 +141,3 @@ function cutBytes(text: string, max: number): string {
   while (Buffer.byteLength(letters.join('')) > max) letters.pop();
   return letters.join('');
 }
-

@@ -4,9 +4,7 @@ const unitMs = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 const pattern = /^([1-9][0-9]{0,6})([smhd])$/;
 
 /** A duration as people write it: `<n>s|m|h|d`, n from 1 to 9,999,999. */
-export const Duration = z
-  .string()
-  .regex(pattern, 'expected a duration like 30s, 15m, 24h or 7d');
+export const Duration = z.string().regex(pattern, 'expected a duration like 30s, 15m, 24h or 7d');
 export type Duration = z.infer<typeof Duration>;
 
 /**

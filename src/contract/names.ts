@@ -22,15 +22,7 @@ export type Phase = (typeof phases)[number];
 /** Each step once, under the phase it belongs to. A step is one effect, made by one or a few activities. */
 export const stepsByPhase = {
   identify: ['resolvePeer', 'captureLocal'],
-  contain: [
-    'fenceInbound',
-    'fenceOutbound',
-    'blockRelays',
-    'revokeTokens',
-    'revokeKeys',
-    'lowerTrust',
-    'pausePromotion',
-  ],
+  contain: ['fenceInbound', 'fenceOutbound', 'blockRelays', 'revokeTokens', 'revokeKeys', 'lowerTrust', 'pausePromotion'],
   investigate: ['readPeer', 'collectFacts', 'assess'],
   communicate: ['notifyPeer', 'notifyDownstream', 'notifyLocal'],
   retract: ['undoFacts', 'verifyUndone'],
@@ -45,9 +37,7 @@ export type Step = (typeof stepsByPhase)[Phase][number];
 
 export const steps: readonly Step[] = Object.values(stepsByPhase).flat();
 
-const phaseByStep = new Map<string, Phase>(
-  phases.flatMap((phase) => stepsByPhase[phase].map((step) => [step, phase] as const)),
-);
+const phaseByStep = new Map<string, Phase>(phases.flatMap((phase) => stepsByPhase[phase].map((step) => [step, phase] as const)));
 
 /** The phase a step belongs to. */
 export function phaseOf(step: Step): Phase {

@@ -113,9 +113,7 @@ export function tightenPolicy(
     if (loosened) return { ok: false, ...loosened };
   }
   policy.sensitiveScopes = [...new Set([...base.sensitiveScopes, ...(by.sensitiveScopes ?? [])])];
-  policy.agentControlRelations = [
-    ...new Set([...base.agentControlRelations, ...(by.agentControlRelations ?? [])]),
-  ];
+  policy.agentControlRelations = [...new Set([...base.agentControlRelations, ...(by.agentControlRelations ?? [])])];
   if (by.burst?.facts !== undefined) {
     if (by.burst.facts > base.burst.facts) {
       return { ok: false, field: 'policy.burst.facts', expected: `at most ${base.burst.facts}`, got: String(by.burst.facts) };

@@ -5,10 +5,10 @@ import { PolicyTightening } from './policy.ts';
 
 const Name = z.string().trim().min(1).max(200);
 const Text = z.string().max(4_000);
-const Instant = z.union([z.iso.datetime({ offset: true }), z.iso.date()], { error: 'expected an ISO 8601 time like 2026-11-23T01:00:00Z, or a date' });
-const ShortDigest = z
-  .string()
-  .regex(/^sha256:[0-9a-f]{12,64}$/, 'expected sha256: and 12 to 64 lower-case hex digits');
+const Instant = z.union([z.iso.datetime({ offset: true }), z.iso.date()], {
+  error: 'expected an ISO 8601 time like 2026-11-23T01:00:00Z, or a date',
+});
+const ShortDigest = z.string().regex(/^sha256:[0-9a-f]{12,64}$/, 'expected sha256: and 12 to 64 lower-case hex digits');
 const Fingerprint = z.string().regex(/^sha256:[0-9a-f]{64}$/, 'expected sha256: and 64 lower-case hex digits');
 const RunPrefix = z.string().min(8, 'expected the run id from status, 8 characters or more').max(100);
 

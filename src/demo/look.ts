@@ -11,7 +11,9 @@ export async function deliveredBy(node: StigmemNode, peerNodeId: string): Promis
 
 /** Retractions that cordon wrote: how many there are for each fact they are about. */
 export async function retractionsPerFact(node: StigmemNode): Promise<Map<string, number>> {
-  const rows = await node.sql("SELECT derived_from FROM facts WHERE confidence = 0.0 AND received_from IS NULL AND derived_from LIKE '%fact_id%'");
+  const rows = await node.sql(
+    "SELECT derived_from FROM facts WHERE confidence = 0.0 AND received_from IS NULL AND derived_from LIKE '%fact_id%'",
+  );
   const counts = new Map<string, number>();
   for (const row of rows) {
     for (const source of list(JSON.parse(text(row['derived_from'])))) {

@@ -22,7 +22,10 @@ const usage = `usage: npm run demo [-- --interactive] [-- --json FILE]
 export async function runDemo(args: readonly string[]): Promise<number> {
   let options: { interactive?: boolean | undefined; json?: string | undefined; help?: boolean | undefined };
   try {
-    options = parseArgs({ args: [...args], options: { interactive: { type: 'boolean' }, json: { type: 'string' }, help: { type: 'boolean' } } }).values;
+    options = parseArgs({
+      args: [...args],
+      options: { interactive: { type: 'boolean' }, json: { type: 'string' }, help: { type: 'boolean' } },
+    }).values;
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n${usage}\n`);
     return 2;
@@ -36,7 +39,9 @@ export async function runDemo(args: readonly string[]): Promise<number> {
   const parties = await startParties();
   let result: Result;
   try {
-    story.say(`home is ours (${parties.ours.url}), mallory is the peer that will turn (${parties.peer.url}), innocent and downstream are peers too.`);
+    story.say(
+      `home is ours (${parties.ours.url}), mallory is the peer that will turn (${parties.peer.url}), innocent and downstream are peers too.`,
+    );
     story.say(`Temporal Web UI: ${parties.temporal.uiUrl}`);
     const temporal = await connectTemporal(loadTemporalSettings({ TEMPORAL_ADDRESS: parties.temporal.address }), { timeoutMs: 10_000 });
     const operator = new Operator(parties, story, temporal);
@@ -56,9 +61,14 @@ export async function runDemo(args: readonly string[]): Promise<number> {
   const count = (outcome: string): number => story.checks.filter((check) => check.outcome === outcome).length;
   if (options.json !== undefined) {
     const { status, report, audit } = result;
-    await writeFile(options.json, `${JSON.stringify({ outcome: status.outcome, checks: story.checks, steps: status.steps, residual: status.residual, coverage: status.coverage, report, audit }, null, 2)}\n`);
+    await writeFile(
+      options.json,
+      `${JSON.stringify({ outcome: status.outcome, checks: story.checks, steps: status.steps, residual: status.residual, coverage: status.coverage, report, audit }, null, 2)}\n`,
+    );
   }
-  story.say(`${count('verified')} verified, ${count('residual')} residual (said, not hidden), ${count('FAILED')} failed; the incident names ${result.status.residual.length} residual risks.`);
+  story.say(
+    `${count('verified')} verified, ${count('residual')} residual (said, not hidden), ${count('FAILED')} failed; the incident names ${result.status.residual.length} residual risks.`,
+  );
   story.say(`Report: ${result.report}`);
   story.say(`Audit:  ${result.audit}`);
   return count('FAILED') === 0 ? 0 : 1;
@@ -74,7 +84,11 @@ interface Result {
 async function tell(parties: Scene['parties'], story: Narrator, operator: Operator, interactive: boolean): Promise<Result> {
   story.chapter('The peer behaves: everybody writes, everybody gets it');
   const benignIds = await liveHonestly(parties);
-  story.check('federation works', benignIds.length === 3, 'facts of the peer and of the innocent peer arrived with us, ours arrived downstream');
+  story.check(
+    'federation works',
+    benignIds.length === 3,
+    'facts of the peer and of the innocent peer arrived with us, ours arrived downstream',
+  );
   story.chapter('The peer turns');
   const { hostile } = await attack(parties, story, benignIds);
   const scene: Scene = { parties, story, operator, hostile, benignIds, interactive };
@@ -97,14 +111,28 @@ async function report({ parties, story, operator }: Scene, incident: string): Pr
   if (!folder) throw new Error('no evidence folder');
   const audit = join(parties.dir, 'audit');
   const audited = await operator.cordon('audit', incident, '--out', audit);
-  story.check('the audit passes', audited.code === 0, 'made from history and evidence alone: every change that needed people has a valid approval before it');
+  story.check(
+    'the audit passes',
+    audited.code === 0,
+    'made from history and evidence alone: every change that needed people has a valid approval before it',
+  );
   const verified = await verifyFolder(folder.dir);
-  story.check('evidence verifies offline', verified.ok, verified.firstProblem ? `${verified.firstProblem.where}: ${verified.firstProblem.what}` : `${verified.entries} entries, ${verified.objects} objects, every hash fits`);
+  story.check(
+    'evidence verifies offline',
+    verified.ok,
+    verified.firstProblem
+      ? `${verified.firstProblem.where}: ${verified.firstProblem.what}`
+      : `${verified.entries} entries, ${verified.objects} objects, every hash fits`,
+  );
   const files = await readdir(join(folder.dir, 'files'));
   const written = (part: string): boolean => files.some((name) => name.includes(part));
   story.check('notices are written', written('peer') && written('downstream'), files.join(', '));
   const status = await operator.status(incident);
-  story.check('what the API key wrote is named', status.residual.some(({ what }) => what.includes('API key')), 'a fact written with a key once issued to the peer: no fence stops that, the report says so');
+  story.check(
+    'what the API key wrote is named',
+    status.residual.some(({ what }) => what.includes('API key')),
+    'a fact written with a key once issued to the peer: no fence stops that, the report says so',
+  );
   await operator.cordon('verify', folder.dir);
   return { status, report: join(folder.dir, 'files', 'report.md'), audit };
 }

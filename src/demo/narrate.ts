@@ -20,7 +20,11 @@ export class Narrator {
   }
 
   say(text: string): void {
-    this.#print(wrap(text, 92).map((line) => `  ${line}`).join('\n'));
+    this.#print(
+      wrap(text, 92)
+        .map((line) => `  ${line}`)
+        .join('\n'),
+    );
   }
 
   /** What a person would type. */
@@ -43,25 +47,44 @@ export class Narrator {
 
   /** What stays: said, not hidden. Fails when it turns out not to stay, since then the words would be wrong. */
   residual(what: string, stays: boolean, detail: string): void {
-    this.#note(stays ? { what, outcome: 'residual', detail } : { what, outcome: 'FAILED', detail: `expected to stay on this node, and did not: ${detail}` });
+    this.#note(
+      stays
+        ? { what, outcome: 'residual', detail }
+        : { what, outcome: 'FAILED', detail: `expected to stay on this node, and did not: ${detail}` },
+    );
   }
 
   #note(check: Check): void {
     this.checks.push(check);
-    const mark = { verified: this.#colour.green('verified'), residual: this.#colour.yellow('RESIDUAL'), FAILED: this.#colour.red('FAILED') };
+    const mark = {
+      verified: this.#colour.green('verified'),
+      residual: this.#colour.yellow('RESIDUAL'),
+      FAILED: this.#colour.red('FAILED'),
+    };
     const [first = '', ...rest] = wrap(`${check.what}: ${check.detail}`, 82);
     this.#print([`  ${mark[check.outcome]}  ${first}`, ...rest.map((line) => `            ${line}`)].join('\n'));
   }
 
   /** The incident's own steps as its status has them: what it verified, and what it could not. */
   steps(steps: readonly { readonly name: string; readonly outcome: string; readonly way: string; readonly detail: string }[]): void {
-    const table = new Table({ head: ['step', 'outcome', 'way', 'detail'], colWidths: [18, 12, 8, 70], wordWrap: true, style: { head: [], border: [] } });
-    for (const { name, outcome, way, detail } of steps) table.push([name, outcome, way, detail.length > 140 ? `${detail.slice(0, 139)}…` : detail]);
+    const table = new Table({
+      head: ['step', 'outcome', 'way', 'detail'],
+      colWidths: [18, 12, 8, 70],
+      wordWrap: true,
+      style: { head: [], border: [] },
+    });
+    for (const { name, outcome, way, detail } of steps)
+      table.push([name, outcome, way, detail.length > 140 ? `${detail.slice(0, 139)}…` : detail]);
     this.#print(`\n${table.toString()}`);
   }
 
   table(): void {
-    const table = new Table({ head: ['looked at', 'result', 'what was seen'], colWidths: [38, 10, 60], wordWrap: true, style: { head: [], border: [] } });
+    const table = new Table({
+      head: ['looked at', 'result', 'what was seen'],
+      colWidths: [38, 10, 60],
+      wordWrap: true,
+      style: { head: [], border: [] },
+    });
     for (const { what, outcome, detail } of this.checks) table.push([what, outcome, detail]);
     this.#print(`\n${table.toString()}`);
   }

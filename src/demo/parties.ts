@@ -73,7 +73,12 @@ export async function liveHonestly({ ours, peer, innocent, downstream }: Parties
   await assertFact(ours, { entity: pay, relation: 'memory:runbook', value: 'restart pay with the blue button', scope: 'company' });
   await assertFact(ours, { entity: search, relation: 'memory:owner', value: 'team search owns it', scope: 'company' });
   await assertFact(ours, { entity: mallorySvc, relation: 'memory:note', value: 'we depend on this CDN', scope: 'company' });
-  await assertFact(innocent, { entity: 'stigmem://innocent.test/svc/dns', relation: 'memory:status', value: 'dns is healthy', scope: 'company' });
+  await assertFact(innocent, {
+    entity: 'stigmem://innocent.test/svc/dns',
+    relation: 'memory:status',
+    value: 'dns is healthy',
+    scope: 'company',
+  });
   for (const [relation, value] of [
     ['memory:status', 'the CDN is healthy'],
     ['memory:region', 'it runs in two regions'],

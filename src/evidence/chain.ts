@@ -69,10 +69,7 @@ export class Chain {
       const bytes = await guarded(join(this.#dir, name), 'reading', () => readFile(join(this.#dir, name)));
       const digest = await putObject(this.#dir, [bytes]);
       const { at, phase, round } = meta;
-      await this.append(
-        { key: `torn:${name}`, kind: 'torn', name, mediaType: 'application/octet-stream', at, phase, round },
-        digest,
-      );
+      await this.append({ key: `torn:${name}`, kind: 'torn', name, mediaType: 'application/octet-stream', at, phase, round }, digest);
     }
   }
 
@@ -116,8 +113,7 @@ export class Chain {
     }
     try {
       const { size } = await handle.stat();
-      if (size < this.#bytes)
-        throw this.#corrupt(`expected at least ${this.#bytes} bytes, found ${size}: lines were removed`);
+      if (size < this.#bytes) throw this.#corrupt(`expected at least ${this.#bytes} bytes, found ${size}: lines were removed`);
       const tail = Buffer.alloc(size - this.#bytes);
       const { bytesRead } = await handle.read(tail, 0, tail.length, this.#bytes);
       return tail.subarray(0, bytesRead);
@@ -142,11 +138,7 @@ export class Chain {
   }
 
   #corrupt(what: string): EvidenceError {
-    return new EvidenceError(
-      'corrupt',
-      this.#file,
-      `${what}; keep the folder as it is and run \`cordon verify\` on it`,
-    );
+    return new EvidenceError('corrupt', this.#file, `${what}; keep the folder as it is and run \`cordon verify\` on it`);
   }
 }
 

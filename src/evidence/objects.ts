@@ -64,10 +64,7 @@ export async function* fileChunks(file: string): AsyncGenerator<Buffer> {
  * Stores `chunks` under their hash: temporary file, fsync, rename, fsync of the folder. Holds one chunk at a time.
  * An object that is already there is read and held against its name (`corrupt` if it differs), never overwritten.
  */
-export async function putObject(
-  dir: string,
-  chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-): Promise<Digest> {
+export async function putObject(dir: string, chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<Digest> {
   const folder = join(dir, 'objects');
   const temporary = join(folder, `.tmp-${process.pid}-${randomUUID()}`);
   try {
@@ -88,10 +85,7 @@ export async function putObject(
 }
 
 /** Writes a new file and fsyncs it. What the source of `chunks` throws is passed on as it is. */
-export async function writeSynced(
-  file: string,
-  chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-): Promise<Digest> {
+export async function writeSynced(file: string, chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<Digest> {
   const hash = createHash('sha256');
   let bytes = 0;
   const handle = await guarded(file, 'creating a file', () => open(file, 'wx', 0o600));

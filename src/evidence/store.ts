@@ -8,17 +8,7 @@ import { EvidenceError, guarded } from './errors.ts';
 import { splitLines } from './lines.ts';
 import { withLock } from './lock.ts';
 import { incidentFolderName, safeFileName } from './names.ts';
-import {
-  checkObject,
-  digestFile,
-  fileChunks,
-  makeDir,
-  objectPath,
-  placeFile,
-  putObject,
-  syncDir,
-  toNdjson,
-} from './objects.ts';
+import { checkObject, digestFile, fileChunks, makeDir, objectPath, placeFile, putObject, syncDir, toNdjson } from './objects.ts';
 
 export const INCIDENT_FILE = 'incident.json';
 const MAX_STREAM_LINE_BYTES = 64 * 1024 * 1024;
@@ -122,11 +112,9 @@ export class EvidenceStore {
   /** The bytes in pieces, in constant memory; the whole object is held against its hash before the first. */
   async *stream(id: string): AsyncGenerator<Buffer> {
     const sha256 = /^sha256:([0-9a-f]{64})$/.exec(id)?.[1];
-    if (sha256 === undefined)
-      throw new EvidenceError('invalid', this.dir, `${JSON.stringify(id.slice(0, 100))} is no evidence id`);
+    if (sha256 === undefined) throw new EvidenceError('invalid', this.dir, `${JSON.stringify(id.slice(0, 100))} is no evidence id`);
     const file = objectPath(this.dir, sha256);
-    if (!(await checkObject(this.dir, sha256)))
-      throw new EvidenceError('io', file, 'there is no such object; restore it from a copy');
+    if (!(await checkObject(this.dir, sha256))) throw new EvidenceError('io', file, 'there is no such object; restore it from a copy');
     yield* fileChunks(file);
   }
 

@@ -80,8 +80,7 @@ class FolderCheck {
     await this.#checkIndex();
     const first = this.#entries[0];
     if (first === undefined) throw new Mismatch('index.jsonl', 'expected at least one entry, found an empty file');
-    if (first.kind !== 'incident')
-      throw new Mismatch('index.jsonl line 1', `expected kind incident, found ${first.kind}`);
+    if (first.kind !== 'incident') throw new Mismatch('index.jsonl line 1', `expected kind incident, found ${first.kind}`);
     await this.#expectFile(INCIDENT_FILE, first);
     await this.#checkTorn(top);
     await this.#checkFiles();
@@ -119,15 +118,10 @@ class FolderCheck {
   async #expectFile(name: string, entry: EvidenceEntry, more = ''): Promise<void> {
     const found = await digestFile(join(this.#dir, name));
     const of = `for entry ${entry.seq} (${entry.kind} ${JSON.stringify(entry.name.slice(0, 100))})`;
-    if (found === undefined)
-      throw new Mismatch(name, `expected a file of ${entry.bytes} bytes ${of}, found none${more}`);
-    if (found.bytes !== entry.bytes)
-      throw new Mismatch(name, `expected ${entry.bytes} bytes ${of}, found ${found.bytes}${more}`);
+    if (found === undefined) throw new Mismatch(name, `expected a file of ${entry.bytes} bytes ${of}, found none${more}`);
+    if (found.bytes !== entry.bytes) throw new Mismatch(name, `expected ${entry.bytes} bytes ${of}, found ${found.bytes}${more}`);
     if (found.sha256 === entry.sha256) return;
-    throw new Mismatch(
-      name,
-      `expected sha256 ${entry.sha256} ${of}, found ${found.sha256}: the content was changed${more}`,
-    );
+    throw new Mismatch(name, `expected sha256 ${entry.sha256} ${of}, found ${found.sha256}: the content was changed${more}`);
   }
 
   async #checkTorn(top: readonly string[]): Promise<void> {
@@ -161,10 +155,7 @@ class FolderCheck {
         if (this.#objects.has(name) && name.startsWith(shard)) continue;
         const found = await digestFile(join(this.#dir, 'objects', shard, name));
         if (found?.sha256 !== name)
-          throw new Mismatch(
-            `objects/${shard}/${name}`,
-            `expected sha256 ${name}, found ${found?.sha256 ?? 'no plain file'}`,
-          );
+          throw new Mismatch(`objects/${shard}/${name}`, `expected sha256 ${name}, found ${found?.sha256 ?? 'no plain file'}`);
         this.#warn(`objects/${shard}/${name}`, 'has no entry in the index');
       }
     }

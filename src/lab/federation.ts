@@ -96,11 +96,7 @@ function nullable(value: unknown): string | null {
 }
 
 /** Waits until a stored fact satisfies the predicate (default 20 s) and returns it. Throws in vain. */
-export async function waitForFact(
-  node: StigmemNode,
-  predicate: (fact: StoredFact) => boolean,
-  timeoutMs = 20_000,
-): Promise<StoredFact> {
+export async function waitForFact(node: StigmemNode, predicate: (fact: StoredFact) => boolean, timeoutMs = 20_000): Promise<StoredFact> {
   const look = async (): Promise<StoredFact | undefined> => (await storedFacts(node)).find(predicate);
   return waitUntil(`a fact on ${node.name}`, look, { timeoutMs, everyMs: 250 });
 }
@@ -126,7 +122,6 @@ export async function assertFact(
     confidence: 0.9,
   };
   const answer = await node.request('POST', '/v1/facts', body, key);
-  if (answer.status !== 201)
-    throw new Error(`${node.name}: fact refused with ${answer.status}: ${JSON.stringify(answer.body)}`);
+  if (answer.status !== 201) throw new Error(`${node.name}: fact refused with ${answer.status}: ${JSON.stringify(answer.body)}`);
   return text(field(answer.body, 'id'));
 }

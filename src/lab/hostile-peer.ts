@@ -104,11 +104,10 @@ export async function turnHostile(node: StigmemNode, options: HostileOptions): P
     deliver: async (facts) => list((await order('deliver', { facts }))['ids']).map(text),
     withdraw: async (ids) => number((await order('withdraw', { ids }))['withdrawn']),
     async settled(timeoutMs = 20_000) {
-      await waitUntil(
-        `${options.target.name} to have pulled everything`,
-        async () => (await targetPulls()).at(-1)?.['waiting'] === 0,
-        { timeoutMs, everyMs: 200 },
-      );
+      await waitUntil(`${options.target.name} to have pulled everything`, async () => (await targetPulls()).at(-1)?.['waiting'] === 0, {
+        timeoutMs,
+        everyMs: 200,
+      });
     },
     async pullsSeen() {
       const pulls = await targetPulls();

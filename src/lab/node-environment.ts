@@ -4,12 +4,7 @@ import { join } from 'node:path';
 import type { StigmemNodeOptions } from './stigmem-node.ts';
 
 /** The whole environment of a lab node: nothing of ours leaks in, proxies least of all. */
-export function baseEnvironment(
-  options: StigmemNodeOptions,
-  url: string,
-  port: number,
-  dbPath: string,
-): Record<string, string> {
+export function baseEnvironment(options: StigmemNodeOptions, url: string, port: number, dbPath: string): Record<string, string> {
   return {
     PATH: process.env['PATH'] ?? '',
     HOME: options.dir,

@@ -20,8 +20,7 @@ export function run(
       args,
       { env: options.env, cwd: options.cwd, maxBuffer: 256 * 1024 * 1024, timeout: 60_000 },
       (error, stdout, stderr) => {
-        if (error)
-          reject(new Error(`${command} ${args[0] ?? ''} failed: ${stderr.trim() || error.message}`, { cause: error }));
+        if (error) reject(new Error(`${command} ${args[0] ?? ''} failed: ${stderr.trim() || error.message}`, { cause: error }));
         else resolve({ stdout, stderr });
       },
     );

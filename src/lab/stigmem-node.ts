@@ -91,12 +91,7 @@ export async function startStigmemNode(options: StigmemNodeOptions): Promise<Sti
   });
   const tool = { env, cwd: options.dir };
 
-  const request = async (
-    method: string,
-    path: string,
-    body?: unknown,
-    key: string | null = adminKey,
-  ): Promise<NodeAnswer> => {
+  const request = async (method: string, path: string, body?: unknown, key: string | null = adminKey): Promise<NodeAnswer> => {
     const response = await fetch(`${url}${path}`, {
       method,
       headers: {
@@ -108,12 +103,7 @@ export async function startStigmemNode(options: StigmemNodeOptions): Promise<Sti
     return { status: response.status, headers: response.headers, body: parsed(await response.text()) };
   };
 
-  const must = async (
-    method: string,
-    path: string,
-    body: unknown,
-    accepted: readonly number[],
-  ): Promise<NodeAnswer> => {
+  const must = async (method: string, path: string, body: unknown, accepted: readonly number[]): Promise<NodeAnswer> => {
     const answer = await request(method, path, body);
     if (accepted.includes(answer.status)) return answer;
     throw new Error(`${options.name}: ${method} ${path} answered ${answer.status}: ${JSON.stringify(answer.body)}`);
@@ -130,12 +120,7 @@ export async function startStigmemNode(options: StigmemNodeOptions): Promise<Sti
     const published = await request('GET', '/.well-known/stigmem-manifest.json');
     if (published.status === 404) await must('PUT', '/v1/federation/manifest', made['manifest'], [200]);
     if (options.quarantineGarden) {
-      await must(
-        'POST',
-        '/v1/gardens',
-        { slug: GARDEN, name: 'Quarantine', scope: 'company', quarantine: true },
-        [201, 409],
-      );
+      await must('POST', '/v1/gardens', { slug: GARDEN, name: 'Quarantine', scope: 'company', quarantine: true }, [201, 409]);
     }
     return { nodeId: text(field(made, 'node_id')), entityUri: text(field(made, 'entity_uri')) };
   };
@@ -166,12 +151,7 @@ export async function startStigmemNode(options: StigmemNodeOptions): Promise<Sti
     kill: () => child.kill(),
     async issueKey(wanted) {
       const key = randomBytes(32).toString('hex');
-      await must(
-        'POST',
-        '/v1/auth/keys',
-        { raw_key: key, entity_uri: wanted.entityUri, permissions: wanted.permissions },
-        [201],
-      );
+      await must('POST', '/v1/auth/keys', { raw_key: key, entity_uri: wanted.entityUri, permissions: wanted.permissions }, [201]);
       return key;
     },
     request,

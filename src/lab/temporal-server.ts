@@ -5,13 +5,7 @@ import { freePort, temporalBin } from './tools.ts';
 import { run } from './python.ts';
 
 /** Registered when the server starts, all of type Keyword. */
-export const SEARCH_ATTRIBUTES = [
-  'CordonPeer',
-  'CordonPhase',
-  'CordonMode',
-  'CordonWaitingFor',
-  'CordonOutcome',
-] as const;
+export const SEARCH_ATTRIBUTES = ['CordonPeer', 'CordonPhase', 'CordonMode', 'CordonWaitingFor', 'CordonOutcome'] as const;
 
 /** Options of {@link startTemporal}. */
 export interface TemporalOptions {

@@ -4,7 +4,12 @@ import { z } from 'zod';
 import { explainIssues } from '../contract/schemas.ts';
 
 const maxBytes = 1024 * 1024;
-const Line = z.string().trim().min(1).max(300).regex(/^[^\p{Cc}\p{Zl}\p{Zp}]*$/u, 'expected one line without control characters');
+const Line = z
+  .string()
+  .trim()
+  .min(1)
+  .max(300)
+  .regex(/^[^\p{Cc}\p{Zl}\p{Zp}]*$/u, 'expected one line without control characters');
 
 /** A person or a desk, and how they are reached: an e-mail address, a phone number, a channel. */
 export const Contact = z.strictObject({ name: Line, contact: Line });
@@ -49,7 +54,8 @@ export function parseContacts(text: string, name: string): Contacts {
 async function read(file: string): Promise<string> {
   try {
     const bytes = await readFile(file);
-    if (bytes.length > maxBytes) throw new ContactsError(`contacts file ${JSON.stringify(file)}: expected at most ${maxBytes} bytes, got ${bytes.length}`);
+    if (bytes.length > maxBytes)
+      throw new ContactsError(`contacts file ${JSON.stringify(file)}: expected at most ${maxBytes} bytes, got ${bytes.length}`);
     return bytes.toString('utf8');
   } catch (error) {
     if (error instanceof ContactsError) throw error;

@@ -54,26 +54,46 @@ export function peerNotice(input: NoticeInput): Notice {
   const factIds = plan?.examples ?? [];
   return finish(input, subject, [
     'Your node did things that our node does not accept from a federation peer. We have cut it off until the points at the end are settled.',
-    ...section('1. Peer entity URI and URL', [
-      `Entity URI: ${peer.entityUri === '' ? 'not known to us' : inlineCode(peer.entityUri)}`,
-      `URL: ${inlineCode(peer.url)}`,
-      `Node id: ${inlineCode(peer.nodeId)}`,
-    ], ''),
-    ...section('2. Alerts and when they were raised (UTC)', firstOf(alerts, maxShown, alertLine), 'No alert was raised; the findings below are our own.'),
+    ...section(
+      '1. Peer entity URI and URL',
+      [
+        `Entity URI: ${peer.entityUri === '' ? 'not known to us' : inlineCode(peer.entityUri)}`,
+        `URL: ${inlineCode(peer.url)}`,
+        `Node id: ${inlineCode(peer.nodeId)}`,
+      ],
+      '',
+    ),
+    ...section(
+      '2. Alerts and when they were raised (UTC)',
+      firstOf(alerts, maxShown, alertLine),
+      'No alert was raised; the findings below are our own.',
+    ),
     ...(input.firstBad ? ['', `First sign of bad behaviour: ${inlineCode(input.firstBad.at)}, ${firstBadFrom[input.firstBad.from]}.`] : []),
-    ...section('3. Examples', [
-      ...firstOf(factIds, maxShown, (id) => `fact ${inlineCode(id)}`),
-      ...firstOf(events, maxShown, (id) => `audit event ${inlineCode(id)}`),
-    ], 'No fact or audit event can be named at this time.'),
-    ...section('4. What we disabled on our side', disabled.map(([step, what]) => `${what}: ${stepWords(input, step)}`), ''),
-    ...section('5. What we need before we re-enable anything', [
-      'the root cause, in writing: what happened, from when to when, and what keeps it from happening again',
-      'new node keys and new issuer keys; the old ones revoked, and their capability tokens with them',
-      'a new manifest, published by your node, that names the new keys and is signed with them',
-      'the fingerprint of the new key (`sha256:` of its base64url public key) over another channel than your node and this one: by phone or in person, with someone we already know',
-      'audit or log records of your own about the events and facts named above',
-      'the ids of all facts of yours that you hold to be false, and of other nodes and keys that may be affected',
-    ], ''),
+    ...section(
+      '3. Examples',
+      [
+        ...firstOf(factIds, maxShown, (id) => `fact ${inlineCode(id)}`),
+        ...firstOf(events, maxShown, (id) => `audit event ${inlineCode(id)}`),
+      ],
+      'No fact or audit event can be named at this time.',
+    ),
+    ...section(
+      '4. What we disabled on our side',
+      disabled.map(([step, what]) => `${what}: ${stepWords(input, step)}`),
+      '',
+    ),
+    ...section(
+      '5. What we need before we re-enable anything',
+      [
+        'the root cause, in writing: what happened, from when to when, and what keeps it from happening again',
+        'new node keys and new issuer keys; the old ones revoked, and their capability tokens with them',
+        'a new manifest, published by your node, that names the new keys and is signed with them',
+        'the fingerprint of the new key (`sha256:` of its base64url public key) over another channel than your node and this one: by phone or in person, with someone we already know',
+        'audit or log records of your own about the events and facts named above',
+        'the ids of all facts of yours that you hold to be false, and of other nodes and keys that may be affected',
+      ],
+      '',
+    ),
     '',
     'We will then try a small pull under watch before anything is restored.',
   ]);
@@ -104,46 +124,81 @@ export function downstreamNotice(input: NoticeInput, sharedScopes: readonly stri
   return finish(input, 'Facts from a compromised peer may have reached your node', [
     'A federation peer of our node looks compromised. Your node may pull some of the scopes its facts lie in, so they may have reached you. Our node keeps no record of who pulled which fact.',
     ...whichPeer(peer, input.firstBad),
-    ...section('Scopes that you can pull and that are affected', sharedScopes.map((scope) => inlineCode(scope)), 'Not known: the peer\'s facts could not all be judged. Look at every scope you pull from us.'),
-    ...section('Examples', firstOf(plan?.examples ?? [], maxShown, (id) => `fact ${inlineCode(id)}`), 'No fact can be named at this time.'),
-    ...section('What we ask you to do', [
-      'look for facts whose `origin_node_id` or `received_from` is the node id above, whatever their `source`, scope or timestamp says: those are the sender\'s claims',
-      'do not rely on a retraction from us alone: a retracted fact can still be recalled on your node',
-      'look at what your own agents derived from such facts, and at your own facts on the same entity, relation and scope: they may be hidden now',
-      'tell us what you find, and whom you pass facts on to',
-    ], ''),
+    ...section(
+      'Scopes that you can pull and that are affected',
+      sharedScopes.map((scope) => inlineCode(scope)),
+      "Not known: the peer's facts could not all be judged. Look at every scope you pull from us.",
+    ),
+    ...section(
+      'Examples',
+      firstOf(plan?.examples ?? [], maxShown, (id) => `fact ${inlineCode(id)}`),
+      'No fact can be named at this time.',
+    ),
+    ...section(
+      'What we ask you to do',
+      [
+        "look for facts whose `origin_node_id` or `received_from` is the node id above, whatever their `source`, scope or timestamp says: those are the sender's claims",
+        'do not rely on a retraction from us alone: a retracted fact can still be recalled on your node',
+        'look at what your own agents derived from such facts, and at your own facts on the same entity, relation and scope: they may be hidden now',
+        'tell us what you find, and whom you pass facts on to',
+      ],
+      '',
+    ),
   ]);
 }
 
 /** To the owners of agents on our own node. */
 export function localNotice(input: NoticeInput): Notice {
   const { plan, callers } = input;
-  const who = callers === null
-    ? 'Which agents recalled in these scopes is not knowable on this node: it records callers, but no route shows them. So this goes to the owners of all local agents.'
-    : 'Agents that recalled in these scopes since the first bad time:';
+  const who =
+    callers === null
+      ? 'Which agents recalled in these scopes is not knowable on this node: it records callers, but no route shows them. So this goes to the owners of all local agents.'
+      : 'Agents that recalled in these scopes since the first bad time:';
   return finish(input, 'Your agents may have used facts from a compromised peer', [
     'A federation peer of our node looks compromised. Facts it delivered could be read by agents on our node.',
     ...whichPeer(input.peer, input.firstBad),
-    ...section('Affected scopes', (plan?.scopes ?? []).map((scope) => inlineCode(scope)), plan ? 'None found.' : 'Not known: the peer\'s facts could not all be judged. Treat every scope as affected.'),
+    ...section(
+      'Affected scopes',
+      (plan?.scopes ?? []).map((scope) => inlineCode(scope)),
+      plan ? 'None found.' : "Not known: the peer's facts could not all be judged. Treat every scope as affected.",
+    ),
     ...section('Agents', [who, ...firstOf(callers ?? [], 100, (caller) => inlineCode(caller))], ''),
-    ...section('Examples', firstOf(plan?.examples ?? [], maxShown, (id) => `fact ${inlineCode(id)}`), 'No fact can be named at this time.'),
-    ...section('What we ask you to do', [
-      'stop agents that act on facts of these scopes without a person, until the incident is closed',
-      'look at what they did and wrote since the first bad time; facts they derived or copied are not undone with the peer\'s',
-      'clear what they keep outside the node: caches, memories, prompts',
-      'expect that recall and memory cards can still answer with a fact that has been retracted',
-    ], ''),
-    ...section('Known residual risk on our node', firstOf(input.residual, maxShown, ({ what, why, count }) => `${inlineCode(what, 100)} (${count}): ${inlineCode(why, 300)}`), 'None listed so far.'),
+    ...section(
+      'Examples',
+      firstOf(plan?.examples ?? [], maxShown, (id) => `fact ${inlineCode(id)}`),
+      'No fact can be named at this time.',
+    ),
+    ...section(
+      'What we ask you to do',
+      [
+        'stop agents that act on facts of these scopes without a person, until the incident is closed',
+        "look at what they did and wrote since the first bad time; facts they derived or copied are not undone with the peer's",
+        'clear what they keep outside the node: caches, memories, prompts',
+        'expect that recall and memory cards can still answer with a fact that has been retracted',
+      ],
+      '',
+    ),
+    ...section(
+      'Known residual risk on our node',
+      firstOf(input.residual, maxShown, ({ what, why, count }) => `${inlineCode(what, 100)} (${count}): ${inlineCode(why, 300)}`),
+      'None listed so far.',
+    ),
   ]);
 }
 
 function whichPeer(peer: PeerRef, firstBad: FirstBad | null): string[] {
-  return section('The peer', [
-    `Entity URI: ${peer.entityUri === '' ? 'not known to us' : inlineCode(peer.entityUri)}`,
-    `URL: ${inlineCode(peer.url)}`,
-    `Node id: ${[...new Set([peer.nodeId, ...peer.nodeIds])].map((id) => inlineCode(id)).join(', ')}`,
-    firstBad ? `First sign of bad behaviour: ${inlineCode(firstBad.at)}, ${firstBadFrom[firstBad.from]}` : 'First sign of bad behaviour: not known',
-  ], '');
+  return section(
+    'The peer',
+    [
+      `Entity URI: ${peer.entityUri === '' ? 'not known to us' : inlineCode(peer.entityUri)}`,
+      `URL: ${inlineCode(peer.url)}`,
+      `Node id: ${[...new Set([peer.nodeId, ...peer.nodeIds])].map((id) => inlineCode(id)).join(', ')}`,
+      firstBad
+        ? `First sign of bad behaviour: ${inlineCode(firstBad.at)}, ${firstBadFrom[firstBad.from]}`
+        : 'First sign of bad behaviour: not known',
+    ],
+    '',
+  );
 }
 
 function finish({ mode, reference, at, ours }: NoticeInput, title: string, body: readonly string[]): Notice {

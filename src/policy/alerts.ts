@@ -12,7 +12,18 @@ export interface AuditedEvent {
  * What each alert of the runbook should have left in the federation audit. The alert names are names of
  * alerts, not of events: thresholds as the node's own alert rules have them (docs/explanation/stigmem-gaps.md).
  */
-const expectedByAlert: Readonly<Record<string, { readonly expected: string; readonly types: readonly string[]; readonly atLeast: number; readonly withinMs: number; readonly detail?: RegExp }>> = {
+const expectedByAlert: Readonly<
+  Record<
+    string,
+    {
+      readonly expected: string;
+      readonly types: readonly string[];
+      readonly atLeast: number;
+      readonly withinMs: number;
+      readonly detail?: RegExp;
+    }
+  >
+> = {
   peer_capability_violation: { expected: 'a scope_violation', types: ['scope_violation'], atLeast: 1, withinMs: Infinity },
   peer_replay_burst: { expected: 'more than 5 replay_attempt within an hour', types: ['replay_attempt'], atLeast: 6, withinMs: 3_600_000 },
   federation_handshake_failed: {
@@ -21,7 +32,13 @@ const expectedByAlert: Readonly<Record<string, { readonly expected: string; read
     atLeast: 4,
     withinMs: 60_000,
   },
-  manifest_rotation_observed: { expected: 'a manifest_stored or a rejected signature', types: ['manifest_stored', 'manifest_refresh_failed', 'rejected_token'], atLeast: 1, withinMs: Infinity, detail: /manifest|signature|rotation/i },
+  manifest_rotation_observed: {
+    expected: 'a manifest_stored or a rejected signature',
+    types: ['manifest_stored', 'manifest_refresh_failed', 'rejected_token'],
+    atLeast: 1,
+    withinMs: Infinity,
+    detail: /manifest|signature|rotation/i,
+  },
 };
 
 /** Events that are suspicious whenever this peer causes them. */
@@ -38,10 +55,18 @@ export const suspiciousEvents: ReadonlySet<string> = new Set([
 ]);
 
 /** An alert held against the audit: corroborated by which events, or why not. */
-export function holdAlert(alert: Alert, events: readonly AuditedEvent[], auditComplete: boolean): { corroborated: boolean; why: string; eventIds: string[] } {
+export function holdAlert(
+  alert: Alert,
+  events: readonly AuditedEvent[],
+  auditComplete: boolean,
+): { corroborated: boolean; why: string; eventIds: string[] } {
   const rule = Object.hasOwn(expectedByAlert, alert.name) ? expectedByAlert[alert.name] : undefined;
   if (!rule) {
-    return { corroborated: false, why: `the audit has no event for an alert named so; look at the evidence of facts and quarantine`, eventIds: [] };
+    return {
+      corroborated: false,
+      why: `the audit has no event for an alert named so; look at the evidence of facts and quarantine`,
+      eventIds: [],
+    };
   }
   const matching = events
     .filter(({ type, detail }) => rule.types.includes(type) && (!rule.detail || type !== 'rejected_token' || rule.detail.test(detail)))

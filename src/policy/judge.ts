@@ -2,7 +2,18 @@ import { durationMs } from '../contract/duration.ts';
 import type { Policy } from '../contract/policy.ts';
 import type { JudgedFact } from '../contract/schemas.ts';
 import type { FirstBad } from '../contract/steps.ts';
-import { arrivalMs, contentHash, instantMs, isOfPeer, tripleKey, type Collection, type OtherFact, type PeerNames, type RuleContext, type SeenFact } from './facts.ts';
+import {
+  arrivalMs,
+  contentHash,
+  instantMs,
+  isOfPeer,
+  tripleKey,
+  type Collection,
+  type OtherFact,
+  type PeerNames,
+  type RuleContext,
+  type SeenFact,
+} from './facts.ts';
 import type { Finding, Rule } from './rule.ts';
 import { rules } from './rules.ts';
 import { chooseWay, oursWords, type WaysThere } from './way.ts';
@@ -89,7 +100,9 @@ function judgeOne(seen: SeenFact, context: RuleContext, { collection, evidenceId
 
 function arrivalWords({ arrivedAt }: SeenFact, { turnedAtMs }: RuleContext): string {
   if (arrivedAt === null) return 'when it arrived is not known';
-  return turnedAtMs === null ? `it arrived ${arrivedAt}, and nothing tells that the peer turned` : `it arrived ${arrivedAt}, before the peer turned`;
+  return turnedAtMs === null
+    ? `it arrived ${arrivedAt}, and nothing tells that the peer turned`
+    : `it arrived ${arrivedAt}, before the peer turned`;
 }
 
 function findingsOf(fact: SeenFact, context: RuleContext): Found[] {
@@ -109,7 +122,12 @@ function names(found: readonly Found[]): string {
   return found.map(({ rule }) => rule.name).join('+');
 }
 
-function contextOf(input: JudgeInput, facts: readonly SeenFact[], othersOn: RuleContext['othersOn'], turnedAtMs: number | null): RuleContext {
+function contextOf(
+  input: JudgeInput,
+  facts: readonly SeenFact[],
+  othersOn: RuleContext['othersOn'],
+  turnedAtMs: number | null,
+): RuleContext {
   const { collection, policy, peer, ourEntityUri, firstBad } = input;
   return {
     policy,

@@ -37,7 +37,9 @@ const contentRules: readonly Rule[] = [
     marksTurn: true,
     why: 'Notes of receipt are written by each node for itself and never federate; a delivered one is a forgery.',
     judge: ({ relation, receivedFrom, entity }) =>
-      relation === RECEIVED_FROM && receivedFrom !== null ? { reason: `it passes itself off as our node's own note on who sent ${short(entity)}` } : undefined,
+      relation === RECEIVED_FROM && receivedFrom !== null
+        ? { reason: `it passes itself off as our node's own note on who sent ${short(entity)}` }
+        : undefined,
   },
   {
     name: 'sensitiveScope',
@@ -105,7 +107,9 @@ const contentRules: readonly Rule[] = [
     why: 'Peers may know something about our things; what a peer that has turned says about them is what our agents act on.',
     judge: ({ entity }, { ourEntityUri }) => {
       const authority = authorityOf(entity);
-      return authority !== null && authority === authorityOf(ourEntityUri) ? { reason: `it is about ${short(entity)}, which is ours` } : undefined;
+      return authority !== null && authority === authorityOf(ourEntityUri)
+        ? { reason: `it is about ${short(entity)}, which is ours` }
+        : undefined;
     },
   },
   {
@@ -117,7 +121,9 @@ const contentRules: readonly Rule[] = [
     judge: (seen, { othersOn }) => {
       const others = othersOn(seen);
       if (others.length === 0) return undefined;
-      return { reason: `it stands on the entity, relation and scope of ${others.length} fact${others.length === 1 ? '' : 's'} that are not the peer's` };
+      return {
+        reason: `it stands on the entity, relation and scope of ${others.length} fact${others.length === 1 ? '' : 's'} that are not the peer's`,
+      };
     },
   },
 ];

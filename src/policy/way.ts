@@ -17,10 +17,19 @@ export interface WaysThere {
 }
 
 /** The table "undoing a fact": the strongest way that works and does no harm. */
-export function chooseWay(seen: SeenFact, around: { others: readonly OtherFact[]; retractedBy: string | undefined }, ways: WaysThere): ChosenWay {
+export function chooseWay(
+  seen: SeenFact,
+  around: { others: readonly OtherFact[]; retractedBy: string | undefined },
+  ways: WaysThere,
+): ChosenWay {
   const { fact, quarantine } = seen;
   const { others, retractedBy } = around;
-  const hold = (why: string): ChosenWay => ({ action: 'hold', way: 'manual', why: `${why}; by hand: ${handOperation(seen)}`, ours: oursWords(others, 'stays as it is') });
+  const hold = (why: string): ChosenWay => ({
+    action: 'hold',
+    way: 'manual',
+    why: `${why}; by hand: ${handOperation(seen)}`,
+    ours: oursWords(others, 'stays as it is'),
+  });
   if (quarantine?.quarantine_status === 'pending') {
     const why = 'pending in quarantine: rejected there';
     return { action: 'reject', way: 'http', why, ours: oursWords(others, 'stays hidden where it is hidden now') };
@@ -35,8 +44,14 @@ export function chooseWay(seen: SeenFact, around: { others: readonly OtherFact[]
   if (fact.confidence <= 0) return hold('it is a retraction itself, and retracting it changes nothing');
   if (others.length > 0) return hold('a retraction would leave the facts beside it hidden');
   if (!survivesNormalisation(seen.entity)) return hold('POST would normalise its entity, and the retraction would hit another one');
-  if (seen.relation === '' || seen.relation.length > longestName || !isScope(fact.scope)) return hold('POST does not take its relation or scope');
-  return { action: 'retract', way: 'http', why: 'no live fact of others shares its entity, relation and scope', ours: oursWords(others, '') };
+  if (seen.relation === '' || seen.relation.length > longestName || !isScope(fact.scope))
+    return hold('POST does not take its relation or scope');
+  return {
+    action: 'retract',
+    way: 'http',
+    why: 'no live fact of others shares its entity, relation and scope',
+    ours: oursWords(others, ''),
+  };
 }
 
 /** For a fact nobody touches: what it does to others now. */

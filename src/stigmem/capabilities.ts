@@ -53,11 +53,20 @@ export async function findCapabilities(client: Stigmem, signal?: AbortSignal): P
     const { routes, version } = await client.openApiRoutes(signal);
     const known = new Set([...routes].map((route) => route.replace(/\{[^}]*\}/g, '{}')));
     const why = `${routes.size} routes in the node's OpenAPI document`;
-    return { ...levers((lever) => known.has(ROUTES[lever].route)), from: 'openapi', why, ...(version === null ? {} : { nodeVersion: version }) };
+    return {
+      ...levers((lever) => known.has(ROUTES[lever].route)),
+      from: 'openapi',
+      why,
+      ...(version === null ? {} : { nodeVersion: version }),
+    };
   } catch (error) {
     const hidden = error instanceof StigmemHttpError && [403, 404, 405, 410].includes(error.status);
     if (!hidden && !(error instanceof StigmemSchemaError) && !(error instanceof StigmemTooLargeError)) throw error;
-    return { ...levers((lever) => ROUTES[lever].base), from: 'assumed', why: `no OpenAPI document (${error.message}); the routes of 0.9.0a12 are assumed` };
+    return {
+      ...levers((lever) => ROUTES[lever].base),
+      from: 'assumed',
+      why: `no OpenAPI document (${error.message}); the routes of 0.9.0a12 are assumed`,
+    };
   }
 }
 

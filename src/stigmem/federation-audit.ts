@@ -84,7 +84,9 @@ export async function collectFederationAudit(
       continue;
     }
     const seen = [...found.values()].filter((event) => event.event_type === eventType).length;
-    gaps.push(`${eventType}: ${seen} seen of about ${all.estimate ?? 'an unknown number'}${open.length > 0 ? `, too many under ${open.join(', ')}` : ''}`);
+    gaps.push(
+      `${eventType}: ${seen} seen of about ${all.estimate ?? 'an unknown number'}${open.length > 0 ? `, too many under ${open.join(', ')}` : ''}`,
+    );
   }
   if (gaps.length > 0) {
     return result(false, `more than ${PAGE} events of a kind, and the node's cursor loses rows: ${gaps.join('; ')}`);

@@ -107,7 +107,9 @@ export async function collectAudit(client: Stigmem, options: CollectOptions = {}
   do {
     const at: string | null = cursor;
     try {
-      const page: AuditPage = await meter.ask((signal) => client.auditPage({ limit: AUDIT_PAGE, ...(at === null ? {} : { cursor: at }) }, signal));
+      const page: AuditPage = await meter.ask((signal) =>
+        client.auditPage({ limit: AUDIT_PAGE, ...(at === null ? {} : { cursor: at }) }, signal),
+      );
       const known = page.entries.some((event) => found.has(event.id));
       for (const event of page.entries) found.set(event.id, event);
       meter.seen = found.size;
@@ -115,7 +117,10 @@ export async function collectAudit(client: Stigmem, options: CollectOptions = {}
       cursor = page.cursor;
     } catch (error) {
       if (!(error instanceof StigmemHttpError) || error.status !== 500) throw error;
-      return done(false, `${found.size} events: the oldest ${exported?.length ?? 0}, and the newest down to a page that the node answers with 500`);
+      return done(
+        false,
+        `${found.size} events: the oldest ${exported?.length ?? 0}, and the newest down to a page that the node answers with 500`,
+      );
     }
   } while (cursor !== null);
   return done(true, `${found.size} events, down to the last page`);

@@ -22,7 +22,9 @@ export function judgePeerFacts(found: PeerFactsFindings): { complete: boolean; w
   const gaps: string[] = [];
   if (found.receiptsCounted < 0) gaps.push('the node would not count its notes of receipt');
   else if (found.receipts !== found.receiptsCounted) {
-    gaps.push(`${found.receipts} of ${found.receiptsCounted} notes of receipt could be listed; facts under the others are unknown unless a page showed them`);
+    gaps.push(
+      `${found.receipts} of ${found.receiptsCounted} notes of receipt could be listed; facts under the others are unknown unless a page showed them`,
+    );
   }
   if (found.lostOwn > 0) gaps.push(`${found.lostOwn} facts that were received, perhaps from the peer, can't be read`);
   if (found.lostOthers > 0) {

@@ -1,5 +1,14 @@
 import type { Stigmem } from './client.ts';
-import { countFacts, countOutside, countScopes, NOT_COUNTED, receiptIndex, RECEIVED_FROM, SYSTEM_SOURCE, type ReceiptIndex } from './fact-index.ts';
+import {
+  countFacts,
+  countOutside,
+  countScopes,
+  NOT_COUNTED,
+  receiptIndex,
+  RECEIVED_FROM,
+  SYSTEM_SOURCE,
+  type ReceiptIndex,
+} from './fact-index.ts';
 import { readEach, readScope } from './fact-pages.ts';
 import { collectQuarantine, Meter, type Collected, type CollectOptions } from './paging.ts';
 import { judgePeerFacts } from './peer-facts-verdict.ts';
@@ -94,7 +103,10 @@ export async function collectPeerFacts(client: Stigmem, options: PeerFactsOption
   const waiting = quarantine.items.filter((entry) => isMine(entry.received_from, null));
 
   // Notes last: the fact itself matters more than its hour, and a forged note must not pass for a missing fact.
-  const dated = [...waiting.map((entry) => fromQuarantine(entry, NO_TIMES)), ...own.map((fact) => fromFact(fact, held.get(fact.id) ?? null, NO_TIMES))];
+  const dated = [
+    ...waiting.map((entry) => fromQuarantine(entry, NO_TIMES)),
+    ...own.map((fact) => fromFact(fact, held.get(fact.id) ?? null, NO_TIMES)),
+  ];
   const arrivalsOf = options.arrivalsOf ?? ((): boolean => true);
   const wanted = new Set([...dated.filter((item) => arrivalsOf(item)).map((item) => item.id), ...unread.keys()]);
   await read([...notes.values()].filter((note) => wanted.has(note.factId)).map((note) => note.noteId));
@@ -139,7 +151,9 @@ async function receiptsKnown(
   known: number,
 ): Promise<{ receipts: number; receiptsCounted: number }> {
   if (index.counted !== NOT_COUNTED && index.notes.length === index.counted) return { receipts: known, receiptsCounted: known };
-  const forgedElsewhere = [...facts.values()].filter((fact) => fact.relation === RECEIVED_FROM && !isReceipt(fact) && fact.scope === 'local');
+  const forgedElsewhere = [...facts.values()].filter(
+    (fact) => fact.relation === RECEIVED_FROM && !isReceipt(fact) && fact.scope === 'local',
+  );
   const receipts = known + forgedElsewhere.length;
   return { receipts, receiptsCounted: await countFacts(client, meter, 'local', RECEIVED_FROM) };
 }

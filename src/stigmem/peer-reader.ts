@@ -99,7 +99,8 @@ async function checkedTarget(nodeUrl: string, options: PeerReaderOptions, signal
   // URL.parse needs Node 22.
   const url = URL.canParse(nodeUrl) ? new URL(nodeUrl) : null;
   if (url === null) return { error: 'the peer has no usable URL' };
-  if (url.protocol !== 'http:' && url.protocol !== 'https:') return { error: `refused: ${safeExcerpt(url.protocol, [], 30)} is neither http nor https` };
+  if (url.protocol !== 'http:' && url.protocol !== 'https:')
+    return { error: `refused: ${safeExcerpt(url.protocol, [], 30)} is neither http nor https` };
   if (url.username !== '' || url.password !== '') return { error: 'refused: the URL holds a user name or password' };
   const host = url.hostname.replace(/^\[|\]$/g, '');
   const allow = options.allowPrivate ?? [];

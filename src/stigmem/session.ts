@@ -19,7 +19,10 @@ export class StigmemSession {
   #nodeId: string | null = null;
 
   constructor({ url, adminKey, agentKey = adminKey, timeoutMs = 15_000, maxBytes = 64 * 1024 * 1024 }: StigmemOptions) {
-    for (const [name, key] of [['adminKey', adminKey], ['agentKey', agentKey]] as const) {
+    for (const [name, key] of [
+      ['adminKey', adminKey],
+      ['agentKey', agentKey],
+    ] as const) {
       // The value itself stays out of the message.
       if (!/^[\x21-\x7e]+$/.test(key)) throw new TypeError(`${name}: expected printable ASCII without spaces`);
     }

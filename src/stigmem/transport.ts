@@ -68,7 +68,11 @@ export class Transport {
       if (deadline.signal.aborted || (code !== null && TIMEOUT_CODES.has(code))) {
         throw new StigmemTimeoutError(site, this.#options.timeoutMs);
       }
-      throw new StigmemNetworkError(site, { errno: code, text: safeExcerpt(messageOf(error), this.#options.secrets, MAX_REASON_CHARS) }, error);
+      throw new StigmemNetworkError(
+        site,
+        { errno: code, text: safeExcerpt(messageOf(error), this.#options.secrets, MAX_REASON_CHARS) },
+        error,
+      );
     } finally {
       clearTimeout(timer);
     }

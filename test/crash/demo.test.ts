@@ -16,7 +16,9 @@ interface Result {
 
 test('the demo runs the main job to its end, and hides nothing of what stays', async () => {
   const file = join(repoRoot, '.test', 'demo.json');
-  const { stdout } = await promisify(execFile)(process.execPath, [join(repoRoot, 'dist', 'src', 'demo', 'main.js'), '--json', file], { maxBuffer: 16 * 1024 * 1024 });
+  const { stdout } = await promisify(execFile)(process.execPath, [join(repoRoot, 'dist', 'src', 'demo', 'main.js'), '--json', file], {
+    maxBuffer: 16 * 1024 * 1024,
+  });
   const result = JSON.parse(await readFile(file, 'utf8')) as Result;
   expect(result.checks.filter(({ outcome }) => outcome === 'FAILED')).toEqual([]);
   expect(result.outcome).toBe('expelled');

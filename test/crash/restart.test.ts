@@ -94,7 +94,8 @@ function until(what: string, fits: (status: Status) => boolean): Promise<Status>
 }
 
 async function gate(name: string) {
-  const of = ({ waitingFor }: Status) => waitingFor.flatMap((waiting) => (waiting.kind === 'gate' && waiting.gate === name ? [waiting] : []))[0];
+  const of = ({ waitingFor }: Status) =>
+    waitingFor.flatMap((waiting) => (waiting.kind === 'gate' && waiting.gate === name ? [waiting] : []))[0];
   const open = of(await until(`gate ${name}`, (now) => of(now) !== undefined));
   if (!open) throw new Error('unreachable');
   return open;
@@ -107,18 +108,25 @@ async function killWorkerAndServer(): Promise<void> {
   await waitUntil('the client to reach the server again', async () => (await handle().describe()).status.name === 'RUNNING');
 }
 
-const triple = (of: Readonly<Record<'entity' | 'relation' | 'scope', unknown>>): string => JSON.stringify([of.entity, of.relation, of.scope]);
+const triple = (of: Readonly<Record<'entity' | 'relation' | 'scope', unknown>>): string =>
+  JSON.stringify([of.entity, of.relation, of.scope]);
 
 /** How often our node took back what stands on each triple. */
 async function retractions(): Promise<Map<string, number>> {
-  const rows = await scene.ours.sql('SELECT entity, relation, scope, COUNT(*) AS n FROM facts WHERE confidence = 0 AND received_from IS NULL GROUP BY entity, relation, scope');
+  const rows = await scene.ours.sql(
+    'SELECT entity, relation, scope, COUNT(*) AS n FROM facts WHERE confidence = 0 AND received_from IS NULL GROUP BY entity, relation, scope',
+  );
   return new Map(rows.map(({ entity, relation, scope, n }) => [triple({ entity, relation, scope }), Number(n)]));
 }
 
 const sum = (counts: ReadonlyMap<string, number>): number => [...counts.values()].reduce((total, count) => total + count, 0);
 
 test('killed at each gate and in the middle of the retractions, with the server killed beside it: same outcome, each effect once, no decision lost', async () => {
-  await client.workflow.start(workflowType, { taskQueue: 'stigmem-runbooks', workflowId: id, args: [{ peer: scene.peer.nodeId, alerts: [{ name: 'peer_replay_burst' }] }] });
+  await client.workflow.start(workflowType, {
+    taskQueue: 'stigmem-runbooks',
+    workflowId: id,
+    args: [{ peer: scene.peer.nodeId, alerts: [{ name: 'peer_replay_burst' }] }],
+  });
 
   const first = await gate('retract');
   const fencedBefore = await scene.ours.sql('SELECT id, ingest_tenant, pull_tenant FROM peers ORDER BY id');

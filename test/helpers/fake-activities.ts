@@ -79,7 +79,17 @@ export function fakeActivities(world: FakeWorld): Activities {
     return { outcome: 'verified', way: 'http', detail: `${name} done`, evidence: evidence(), ...world.results.get(name) };
   };
   const planOf = (facts: ReadonlyMap<string, string>): PlanRef => {
-    const items = [...facts].map(([id, action]) => ({ id, entity: 'stigmem://x/y/z', relation: 'r', scope: 'company', action, way: action, rule: 'test', reason: 'test', evidence: [] }));
+    const items = [...facts].map(([id, action]) => ({
+      id,
+      entity: 'stigmem://x/y/z',
+      relation: 'r',
+      scope: 'company',
+      action,
+      way: action,
+      rule: 'test',
+      reason: 'test',
+      evidence: [],
+    }));
     const counts: Record<string, number> = {};
     for (const { action } of items) counts[action] = (counts[action] ?? 0) + 1;
     const hashed = items.map(({ id, action }) => ({ id, action, contentHash: sha256Id(id) }));
@@ -94,7 +104,11 @@ export function fakeActivities(world: FakeWorld): Activities {
       called('openRun');
       return { run: run(), isReset: run() !== originalRun, policy: world.policy, registeredSearchAttributes: [], evidence: evidence() };
     },
-    resolvePeer: async ({ peer: asked }) => ({ ...ended('resolvePeer', world.resolve({ peer: asked })), ourNode: { nodeId: 'node:ours', url: 'http://127.0.0.1:8801' }, peer }),
+    resolvePeer: async ({ peer: asked }) => ({
+      ...ended('resolvePeer', world.resolve({ peer: asked })),
+      ourNode: { nodeId: 'node:ours', url: 'http://127.0.0.1:8801' },
+      peer,
+    }),
     claimPeer: async () => {
       called('claimPeer');
       return { heldBy: world.heldBy };
@@ -114,7 +128,10 @@ export function fakeActivities(world: FakeWorld): Activities {
     }),
     holdAlerts: async ({ alerts }) => {
       called('holdAlerts');
-      return { alerts: alerts.map(({ name }) => ({ name, at: null, corroborated: false, why: 'test', eventIds: [] })), evidence: evidence() };
+      return {
+        alerts: alerts.map(({ name }) => ({ name, at: null, corroborated: false, why: 'test', eventIds: [] })),
+        evidence: evidence(),
+      };
     },
     fenceInbound: async () => ended('fenceInbound'),
     fenceOutbound: async () => ended('fenceOutbound'),

@@ -25,17 +25,50 @@ export interface Given {
 
 /** An honest fact of the peer, but for what is given. Stamped when it arrives. */
 export function fact(given: Given = {}): SeenFact {
-  const { id = 'f1', entity = 'stigmem://peer.test/team/menu', relation = 'memory:lunch', source = 'stigmem://peer.test/agent/cook' } = given;
+  const {
+    id = 'f1',
+    entity = 'stigmem://peer.test/team/menu',
+    relation = 'memory:lunch',
+    source = 'stigmem://peer.test/agent/cook',
+  } = given;
   const { receivedFrom = peerNode, origin = peerNode, arrivedAt = longBefore, timestamp = arrivedAt ?? longBefore } = given;
-  const wire = { id, entity, relation, source, timestamp, scope: given.scope ?? 'company', confidence: given.confidence ?? 0.9, value: { type: 'text', v: 'soup', interpret_as: given.interpretAs ?? 'content' } };
-  return { id, entity, relation, source, receivedFrom, originNodeId: origin, quarantine: null, arrivedAt, fact: Fact.parse({ ...wire, received_from: receivedFrom, origin_node_id: origin }) };
+  const wire = {
+    id,
+    entity,
+    relation,
+    source,
+    timestamp,
+    scope: given.scope ?? 'company',
+    confidence: given.confidence ?? 0.9,
+    value: { type: 'text', v: 'soup', interpret_as: given.interpretAs ?? 'content' },
+  };
+  return {
+    id,
+    entity,
+    relation,
+    source,
+    receivedFrom,
+    originNodeId: origin,
+    quarantine: null,
+    arrivedAt,
+    fact: Fact.parse({ ...wire, received_from: receivedFrom, origin_node_id: origin }),
+  };
 }
 
 /** The same in quarantine: pending shows no value and no scope. */
 export function quarantined(given: Given & { readonly status: 'pending' | 'promoted' | 'rejected'; readonly why?: string }): SeenFact {
   const seen = fact(given);
   const { id, entity, relation, source, receivedFrom } = seen;
-  const row = { fact_id: id, entity, relation, source, quarantine_status: given.status, quarantine_reason: given.why ?? 'trust_below_threshold', received_from: receivedFrom, timestamp: seen.fact?.timestamp };
+  const row = {
+    fact_id: id,
+    entity,
+    relation,
+    source,
+    quarantine_status: given.status,
+    quarantine_reason: given.why ?? 'trust_below_threshold',
+    received_from: receivedFrom,
+    timestamp: seen.fact?.timestamp,
+  };
   return { ...seen, fact: given.status === 'pending' ? null : seen.fact, quarantine: QuarantineEntry.parse(row) };
 }
 
@@ -46,7 +79,19 @@ export function ours(given: Partial<OtherFact> = {}): OtherFact {
 }
 
 export function collection(facts: readonly SeenFact[], over: Partial<Collection> = {}): Collection {
-  return { facts, others: [], retracted: new Map(), promoted: new Map(), derived: [], localSources: new Set(), fencedAt: null, unread: [], complete: true, coverage: [], ...over };
+  return {
+    facts,
+    others: [],
+    retracted: new Map(),
+    promoted: new Map(),
+    derived: [],
+    localSources: new Set(),
+    fencedAt: null,
+    unread: [],
+    complete: true,
+    coverage: [],
+    ...over,
+  };
 }
 
 export function judge(facts: readonly SeenFact[], over: Partial<JudgeInput> & { readonly with?: Partial<Collection> } = {}) {

@@ -58,7 +58,17 @@ export async function PeerCompromise(): Promise<void> {
     planHash: `sha256:${'1'.repeat(64)}`,
     counts: { retract: 1 },
     items: [
-      { id: 'f-1', entity: 'agent:\u001b[2Jx', relation: 'r', scope: 'team', action: 'retract', way: 'http', rule: 'burst', reason: 'why', evidence: [] },
+      {
+        id: 'f-1',
+        entity: 'agent:\u001b[2Jx',
+        relation: 'r',
+        scope: 'team',
+        action: 'retract',
+        way: 'http',
+        rule: 'burst',
+        reason: 'why',
+        evidence: [],
+      },
     ],
   }));
   setHandler(messages.statusQuery, () => ({
@@ -71,9 +81,30 @@ export async function PeerCompromise(): Promise<void> {
     state: 'waiting' as const,
     outcome: null,
     waitingFor: [
-      { kind: 'gate' as const, gate: 'retract' as const, opening, digest: digest(), have: voters.length, need: 2, since: at, expiresAt: '2126-11-23T01:00:00Z', summary: 'retract 1', how: 'cordon approve' },
+      {
+        kind: 'gate' as const,
+        gate: 'retract' as const,
+        opening,
+        digest: digest(),
+        have: voters.length,
+        need: 2,
+        since: at,
+        expiresAt: '2126-11-23T01:00:00Z',
+        summary: 'retract 1',
+        how: 'cordon approve',
+      },
     ],
-    steps: [{ name: 'fenceInbound', phase: 'contain' as const, round: 1, outcome: 'unverified' as const, way: 'http' as const, at, detail: 'set\u001b[31m red' }],
+    steps: [
+      {
+        name: 'fenceInbound',
+        phase: 'contain' as const,
+        round: 1,
+        outcome: 'unverified' as const,
+        way: 'http' as const,
+        at,
+        detail: 'set\u001b[31m red',
+      },
+    ],
     residual: [{ what: 'recall', why: 'x'.repeat(200), count: 3 }],
     coverage: [],
     refused,

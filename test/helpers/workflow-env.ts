@@ -63,7 +63,12 @@ export interface StartOptions {
 let started = 0;
 
 /** Runs `test` with a worker on the fake world, and an incident that has begun. */
-export async function withIncident<T>(env: TestWorkflowEnvironment, world: FakeWorld, test: (incident: Incident) => Promise<T>, options: StartOptions = {}): Promise<T> {
+export async function withIncident<T>(
+  env: TestWorkflowEnvironment,
+  world: FakeWorld,
+  test: (incident: Incident) => Promise<T>,
+  options: StartOptions = {},
+): Promise<T> {
   started += 1;
   const taskQueue = options.taskQueue ?? `test-${started}`;
   const worker = await Worker.create({
@@ -114,10 +119,26 @@ export async function until(incident: Incident, fits: (status: Status) => boolea
 /** Waits until a gate is open; gives its entry of `waitingFor`. */
 export async function gateOpen(incident: Incident, gate: string, opening?: number) {
   const open = (now: Status) =>
-    now.waitingFor.flatMap((waiting) => (waiting.kind === 'gate' && waiting.gate === gate && (opening === undefined || waiting.opening === opening) ? [waiting] : []));
+    now.waitingFor.flatMap((waiting) =>
+      waiting.kind === 'gate' && waiting.gate === gate && (opening === undefined || waiting.opening === opening) ? [waiting] : [],
+    );
   const found = open(await until(incident, (now) => open(now).length > 0, `gate ${gate}`))[0];
   if (!found) throw new Error('unreachable');
   return found;
+}
+
+export function stepOf(now: Status, step: string): Status['steps'][number] | undefined {
+  return now.steps.find(({ name }) => name === step);
+}
+
+/** Waits until this step waits for people or for time; gives its entry of `waitingFor`, and the run. */
+export async function waits(incident: Incident, step: string, why = '') {
+  const entry = (now: Status) =>
+    now.waitingFor.flatMap((waiting) =>
+      waiting.kind === 'step' && waiting.step === step && waiting.why.includes(why) ? [waiting] : [],
+    )[0];
+  const now = await until(incident, (seen) => entry(seen) !== undefined, `${step} waiting`);
+  return { now, run: now.run, ...entry(now) };
 }
 
 /**
@@ -125,7 +146,7 @@ export async function gateOpen(incident: Incident, gate: string, opening?: numbe
  * and a real one do not): so under time skipping, updates wait until nothing is.
  */
 export async function idle(incident: Incident): Promise<void> {
-  for (let quiet = 0; quiet < 2; ) {
+  for (let quiet = 0; quiet < 2;) {
     const { raw } = await incident.describe();
     const busy = (raw.pendingActivities?.length ?? 0) > 0 || raw.pendingWorkflowTask;
     quiet = busy ? 0 : quiet + 1;

@@ -17,7 +17,19 @@ beforeAll(async () => {
   env = await devServer('claims');
   connection = await NativeConnection.connect({ address: env.address });
   // Claims speak to Temporal only.
-  const deps: Deps = { temporal: env.client, node: new Stigmem({ url: 'http://127.0.0.1:1', adminKey: 'k' }), nodeUrl: '', evidenceDir: '', policyFile: undefined, contactsFile: undefined, webhookUrl: undefined, peerAllow: [], concurrency: 1, writesPerHour: 1, writeHeadroom: 0 };
+  const deps: Deps = {
+    temporal: env.client,
+    node: new Stigmem({ url: 'http://127.0.0.1:1', adminKey: 'k' }),
+    nodeUrl: '',
+    evidenceDir: '',
+    policyFile: undefined,
+    contactsFile: undefined,
+    webhookUrl: undefined,
+    peerAllow: [],
+    concurrency: 1,
+    writesPerHour: 1,
+    writeHeadroom: 0,
+  };
   worker = await Worker.create({
     connection,
     taskQueue: 'claims',
@@ -53,7 +65,8 @@ async function sortOut(incidents: readonly Incident[]): Promise<Incident> {
   const [holder, ...more] = settled.filter(({ now }) => now.outcome === null);
   expect(more).toEqual([]);
   if (!holder) throw new Error('nobody holds the peer');
-  for (const { incident } of settled) if (incident !== holder.incident) expect(await incident.result()).toMatchObject({ outcome: 'duplicate' });
+  for (const { incident } of settled)
+    if (incident !== holder.incident) expect(await incident.result()).toMatchObject({ outcome: 'duplicate' });
   await gateOpen(holder.incident, 'retract');
   return holder.incident;
 }

@@ -50,8 +50,7 @@ async function withWorker<T>(work: () => Promise<T>): Promise<T> {
 const run = (...args: string[]) => cordon(args, env);
 const Plan = z.object({ plan: z.object({ digest: z.string() }) });
 const digestOf = async (id: string) => Plan.parse((await run('plan', id, '--gate', 'retract', '--json')).json()).plan.digest;
-const approve = (id: string, digest: string, by = 'alice') =>
-  run('approve', id, '--gate', 'retract', '--digest', digest, '--by', by);
+const approve = (id: string, digest: string, by = 'alice') => run('approve', id, '--gate', 'retract', '--digest', digest, '--by', by);
 
 describe('with a worker', () => {
   it('starts, joins, shows, plans, decides, amends and closes', async () => {

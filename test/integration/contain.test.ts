@@ -28,7 +28,8 @@ afterAll(async () => {
   await scene?.stop();
 });
 
-const row = async () => (await scene.ours.sql('SELECT ingest_tenant, pull_tenant, status FROM peers WHERE node_id = ?', [scene.peer.nodeId]))[0];
+const row = async () =>
+  (await scene.ours.sql('SELECT ingest_tenant, pull_tenant, status FROM peers WHERE node_id = ?', [scene.peer.nodeId]))[0];
 const tenantMap = () => scene.ours.sql('SELECT origin_tenant, local_tenant FROM peer_tenant_map');
 
 describe('identify', () => {
@@ -38,7 +39,10 @@ describe('identify', () => {
     ['URL', () => `${scene.peer.url}/`],
     ['entity URI, by the facts that came under it', () => 'stigmem://peer.test'],
   ])('finds the peer by %s', async (_name, asked) => {
-    const found = await runActivity(identify.resolvePeer, { ref: incidentRef(scene, `resolve ${asked()}`, { phase: 'identify' }), peer: asked() });
+    const found = await runActivity(identify.resolvePeer, {
+      ref: incidentRef(scene, `resolve ${asked()}`, { phase: 'identify' }),
+      peer: asked(),
+    });
     expect(found.peer).toMatchObject({ nodeId: scene.peer.nodeId, peerIds: scene.peer.peerIds, allowedScopes: ['company', 'public'] });
     expect(found.ourNode.nodeId).toBe(scene.ours.nodeId);
   });
@@ -47,13 +51,21 @@ describe('identify', () => {
     const ref = incidentRef(scene, 'none', { phase: 'identify' });
     await expect(runActivity(identify.resolvePeer, { ref, peer: 'stigmem:node:nobody' })).rejects.toMatchObject({ type: 'PeerNotFound' });
     await expect(runActivity(identify.resolvePeer, { ref, peer: 'http://127.0.0.1:1' })).rejects.toMatchObject({ type: 'PeerNotFound' });
-    await expect(runActivity(identify.resolvePeer, { ref, peer: 'stigmem://nobody.test' })).rejects.toMatchObject({ type: 'PeerAmbiguous', message: expect.stringContaining(scene.peer.nodeId) });
+    await expect(runActivity(identify.resolvePeer, { ref, peer: 'stigmem://nobody.test' })).rejects.toMatchObject({
+      type: 'PeerAmbiguous',
+      message: expect.stringContaining(scene.peer.nodeId),
+    });
   });
 
   test('seals what the node says, holds alerts against its audit, and changes nothing', async () => {
     const before = await row();
     const ref = incidentRef(scene, 'capture', { phase: 'identify' });
-    const alerts = [{ name: 'peer_replay_burst' }, { name: 'peer_capability_violation' }, { name: 'federation_handshake_failed' }, { name: 'constructor' }];
+    const alerts = [
+      { name: 'peer_replay_burst' },
+      { name: 'peer_capability_violation' },
+      { name: 'federation_handshake_failed' },
+      { name: 'constructor' },
+    ];
     const captured = await runActivity(identify.captureLocal, { ref, peer: scene.peer, alerts });
     expect(captured.alerts.map(({ name, corroborated }) => [name, corroborated])).toEqual([
       ['peer_replay_burst', true],
@@ -64,12 +76,16 @@ describe('identify', () => {
     expect(captured.alerts[0]?.eventIds.length).toBeGreaterThan(5);
     const federation = captured.coverage?.find(({ what }) => what === 'federation audit events');
     expect(federation).toMatchObject({ complete: true });
-    const stored = await scene.ours.sql("SELECT count(*) AS n FROM federation_audit WHERE event_type IN ('replay_attempt','scope_violation')");
+    const stored = await scene.ours.sql(
+      "SELECT count(*) AS n FROM federation_audit WHERE event_type IN ('replay_attempt','scope_violation')",
+    );
     expect(federation?.seen).toBeGreaterThanOrEqual(Number(stored[0]?.['n']));
     expect(captured.firstSuspicious?.from).toBe('audit');
     expect(await row()).toEqual(before);
     const store = await EvidenceStore.open(scene.deps.evidenceDir, 'capture', ref.at);
-    expect((await store.entries()).map(({ kind }) => kind)).toEqual(expect.arrayContaining(['federationAudit', 'audit', 'peers', 'quarantine', 'keys', 'pins', 'alerts']));
+    expect((await store.entries()).map(({ kind }) => kind)).toEqual(
+      expect.arrayContaining(['federationAudit', 'audit', 'peers', 'quarantine', 'keys', 'pins', 'alerts']),
+    );
     expect(await verifyFolder(store.dir)).toMatchObject({ ok: true });
   });
 });
@@ -83,7 +99,11 @@ describe('contain, and dismissed again', () => {
     expect(inbound).toMatchObject({ outcome: 'verified', way: 'http', detail: expect.stringContaining('enforcement not observed') });
     expect(inbound.warnings).toBeUndefined();
     expect(await runActivity(contain.fenceOutbound, { ref: ref(), peer: peer(), readBack: false })).toMatchObject({ outcome: 'verified' });
-    expect(await row()).toMatchObject({ ingest_tenant: expect.stringMatching(/^cordon-[0-9a-f]{12}$/), pull_tenant: 'cordon-none', status: 'active' });
+    expect(await row()).toMatchObject({
+      ingest_tenant: expect.stringMatching(/^cordon-[0-9a-f]{12}$/),
+      pull_tenant: 'cordon-none',
+      status: 'active',
+    });
     expect(await tenantMap()).toEqual([{ origin_tenant: 'cordon-fence', local_tenant: 'default' }]);
     const count = (await storedFacts(scene.ours)).length;
     await scene.hostile.deliver([{ entity: 'stigmem://ours.test/svc/late', relation: 'memory:x', value: 'after the fence' }]);
@@ -94,7 +114,8 @@ describe('contain, and dismissed again', () => {
   });
 
   test('a second attempt writes nothing more: one policy event for each side', async () => {
-    const events = async () => Number((await scene.ours.sql("SELECT count(*) AS n FROM federation_audit WHERE event_type = 'peer_policy_updated'"))[0]?.['n']);
+    const events = async () =>
+      Number((await scene.ours.sql("SELECT count(*) AS n FROM federation_audit WHERE event_type = 'peer_policy_updated'"))[0]?.['n']);
     const before = await events();
     await runActivity(contain.fenceInbound, { ref: ref(), peer: peer(), readBack: false });
     await runActivity(contain.fenceOutbound, { ref: ref(), peer: peer(), readBack: false });
@@ -102,22 +123,45 @@ describe('contain, and dismissed again', () => {
   });
 
   test('relays are pinned to a key that does not exist; tokens are counted; keys, trust and promotion say what people have to do', async () => {
-    expect(await runActivity(contain.blockRelays, { ref: ref(), peer: scene.peer, readBack: false })).toMatchObject({ outcome: 'unverified', way: 'manual', manual: { how: expect.stringContaining('origin-pins') } });
+    expect(await runActivity(contain.blockRelays, { ref: ref(), peer: scene.peer, readBack: false })).toMatchObject({
+      outcome: 'unverified',
+      way: 'manual',
+      manual: { how: expect.stringContaining('origin-pins') },
+    });
     expect(await runActivity(contain.blockRelays, { ref: ref(), peer: peer(), readBack: false })).toMatchObject({ outcome: 'verified' });
-    expect(await scene.ours.sql('SELECT entity_uri, key_fingerprint FROM origin_pins')).toEqual([{ entity_uri: 'stigmem://peer.test', key_fingerprint: `sha256:${'0'.repeat(64)}` }]);
-    expect(await runActivity(contain.revokeTokens, { ref: ref(), peer: peer(), readBack: false })).toMatchObject({ outcome: 'verified', detail: expect.stringContaining('zero tokens found') });
-    expect(await runActivity(contain.revokeKeys, { ref: ref(), peer: peer(), readBack: false })).toMatchObject({ outcome: 'unverified', manual: { how: expect.stringContaining("DELETE FROM api_keys WHERE entity_uri='stigmem://peer.test'") } });
-    expect(await runActivity(contain.lowerTrust, { ref: ref(), peer: peer(), readBack: false })).toMatchObject({ outcome: 'unverified', manual: { how: expect.stringContaining('never_trust') } });
-    expect(await runActivity(contain.pausePromotion, { ref: ref(), peer: peer(), readBack: false })).toMatchObject({ outcome: 'unverified', manual: { how: expect.stringContaining('cordon done') } });
+    expect(await scene.ours.sql('SELECT entity_uri, key_fingerprint FROM origin_pins')).toEqual([
+      { entity_uri: 'stigmem://peer.test', key_fingerprint: `sha256:${'0'.repeat(64)}` },
+    ]);
+    expect(await runActivity(contain.revokeTokens, { ref: ref(), peer: peer(), readBack: false })).toMatchObject({
+      outcome: 'verified',
+      detail: expect.stringContaining('zero tokens found'),
+    });
+    expect(await runActivity(contain.revokeKeys, { ref: ref(), peer: peer(), readBack: false })).toMatchObject({
+      outcome: 'unverified',
+      manual: { how: expect.stringContaining("DELETE FROM api_keys WHERE entity_uri='stigmem://peer.test'") },
+    });
+    expect(await runActivity(contain.lowerTrust, { ref: ref(), peer: peer(), readBack: false })).toMatchObject({
+      outcome: 'unverified',
+      manual: { how: expect.stringContaining('never_trust') },
+    });
+    expect(await runActivity(contain.pausePromotion, { ref: ref(), peer: peer(), readBack: false })).toMatchObject({
+      outcome: 'unverified',
+      manual: { how: expect.stringContaining('cordon done') },
+    });
   });
 
   test('promotion counts as paused once nothing was promoted while something waits', async () => {
     const later = () => ({ ...ref(), at: new Date().toISOString() });
-    expect(await runActivity(contain.pausePromotion, { ref: later(), peer: peer(), readBack: true })).toMatchObject({ outcome: 'verified' });
+    expect(await runActivity(contain.pausePromotion, { ref: later(), peer: peer(), readBack: true })).toMatchObject({
+      outcome: 'verified',
+    });
     const [pending] = await scene.ours.sql("SELECT id FROM facts WHERE quarantine_status = 'pending'");
     const id = String(pending?.['id']);
     expect((await scene.ours.request('POST', `/v1/quarantine/${id}/admit`)).status).toBe(200);
-    expect(await runActivity(contain.pausePromotion, { ref: later(), peer: peer(), readBack: true })).toMatchObject({ outcome: 'unverified', detail: expect.stringContaining('1 promotions since') });
+    expect(await runActivity(contain.pausePromotion, { ref: later(), peer: peer(), readBack: true })).toMatchObject({
+      outcome: 'unverified',
+      detail: expect.stringContaining('1 promotions since'),
+    });
   });
 
   test('a later incident knows a fence that was left for what it is, and dismissal restores the true original', async () => {
@@ -127,25 +171,38 @@ describe('contain, and dismissed again', () => {
     await runActivity(contain.fenceInbound, { ref: next, peer: peer(), readBack: false });
     await runActivity(contain.fenceOutbound, { ref: next, peer: peer(), readBack: false });
     const at = { ...next, phase: 'restore' as const };
-    await expect(runActivity(restore.liftFences, { ref: at, peer: peer(), readBack: false, approvedInRun: 'another run' })).rejects.toMatchObject({ type: 'PreconditionChanged' });
+    await expect(
+      runActivity(restore.liftFences, { ref: at, peer: peer(), readBack: false, approvedInRun: 'another run' }),
+    ).rejects.toMatchObject({ type: 'PreconditionChanged' });
     expect(await row()).toMatchObject({ pull_tenant: 'cordon-none' });
-    expect(await runActivity(restore.restoreTrust, { ref: at, peer: peer(), readBack: false, approvedInRun: 'run-1' })).toMatchObject({ outcome: 'verified' });
+    expect(await runActivity(restore.restoreTrust, { ref: at, peer: peer(), readBack: false, approvedInRun: 'run-1' })).toMatchObject({
+      outcome: 'verified',
+    });
     expect(await scene.ours.sql('SELECT * FROM origin_pins')).toEqual([]);
-    expect(await runActivity(restore.liftFences, { ref: at, peer: peer(), readBack: false, approvedInRun: 'run-1' })).toMatchObject({ outcome: 'verified' });
+    expect(await runActivity(restore.liftFences, { ref: at, peer: peer(), readBack: false, approvedInRun: 'run-1' })).toMatchObject({
+      outcome: 'verified',
+    });
     expect(await row()).toMatchObject({ ingest_tenant: '', pull_tenant: '' });
     expect(await tenantMap()).toEqual([]);
-    await expect.poll(async () => (await storedFacts(scene.ours)).some(({ value }) => value === 'after the fence'), { timeout: 15_000 }).toBe(true);
+    await expect
+      .poll(async () => (await storedFacts(scene.ours)).some(({ value }) => value === 'after the fence'), { timeout: 15_000 })
+      .toBe(true);
   });
 
   test('nothing is changed on another node than the one the incident is bound to', async () => {
     const foreign = incidentRef(scene, 'foreign', { phase: 'contain', nodeId: 'stigmem:node:other' });
-    await expect(runActivity(contain.fenceInbound, { ref: foreign, peer: peer(), readBack: false })).rejects.toMatchObject({ code: 'STIGMEM_IDENTITY' });
+    await expect(runActivity(contain.fenceInbound, { ref: foreign, peer: peer(), readBack: false })).rejects.toMatchObject({
+      code: 'STIGMEM_IDENTITY',
+    });
     expect(await row()).toMatchObject({ ingest_tenant: '' });
   });
 
   test('a drill reads and changes nothing', async () => {
     const drill = incidentRef(scene, 'drill', { phase: 'contain', mode: 'drill' });
-    expect(await runActivity(contain.fenceInbound, { ref: drill, peer: peer(), readBack: false })).toMatchObject({ outcome: 'unverified', detail: expect.stringContaining('DRILL') });
+    expect(await runActivity(contain.fenceInbound, { ref: drill, peer: peer(), readBack: false })).toMatchObject({
+      outcome: 'unverified',
+      detail: expect.stringContaining('DRILL'),
+    });
     expect(await row()).toMatchObject({ ingest_tenant: '', pull_tenant: '' });
   });
 });

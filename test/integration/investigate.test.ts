@@ -115,7 +115,11 @@ describe('readPeer', () => {
 
 describe('narrowPlan', () => {
   const narrow = async (ids: readonly string[]) =>
-    runActivity(acts.narrowPlan, { ref, plan, keep: ids.map((factId) => ({ factId, justification: 'looked at it' })), by: 'alice' }, { runId: 'run-7' });
+    runActivity(
+      acts.narrowPlan,
+      { ref, plan, keep: ids.map((factId) => ({ factId, justification: 'looked at it' })), by: 'alice' },
+      { runId: 'run-7' },
+    );
 
   it('keeps a fact with justification and name, in a new plan', async () => {
     const id = scene.bad['agentControl']?.[0] ?? '';
@@ -145,7 +149,9 @@ describe('remakePlan', () => {
     const kept = scene.bad['agentControl']?.[0] ?? '';
     const narrowed = await runActivity(acts.narrowPlan, { ref, plan, keep: [{ factId: kept, justification: 'ours' }], by: 'alice' });
     if (narrowed.plan === null) throw new Error('expected a plan');
-    const [late] = await scene.hostile.deliver([{ entity: 'stigmem://ours.test/svc/late', relation: 'memory:note', value: 'late poison', scope: 'team' }]);
+    const [late] = await scene.hostile.deliver([
+      { entity: 'stigmem://ours.test/svc/late', relation: 'memory:note', value: 'late poison', scope: 'team' },
+    ]);
     await scene.hostile.settled();
     const remade = await remake(narrowed.plan);
     expect(remade.go.planHash).toBe(narrowed.plan.planHash);

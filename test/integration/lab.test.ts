@@ -107,10 +107,7 @@ describe('what the peer delivers after it turned', () => {
   it('stores a forged meta-fact, told apart only by its own received_from', async () => {
     const forged = await arrives(forgedReceivedFrom(ourFact, 'stigmem:node:innocent'));
     expect(forged).toMatchObject({ entity: ourFact, relation: 'stigmem:received_from', receivedFrom: peer.nodeId });
-    const real = await waitForFact(
-      ours,
-      (fact) => fact.entity === honestFact && fact.relation === 'stigmem:received_from',
-    );
+    const real = await waitForFact(ours, (fact) => fact.entity === honestFact && fact.relation === 'stigmem:received_from');
     expect(real).toMatchObject({ receivedFrom: null, value: peer.nodeId });
   });
 
@@ -155,9 +152,7 @@ describe('the ways the fence must close', () => {
 
   it('what it writes behind ingest_tenant waits, and comes when that is lifted', async () => {
     await ours.request('PATCH', `/v1/federation/peers/${link.peerIdOnA}`, { ingest_tenant: 'cordon-test' });
-    const [id] = await hostile.deliver([
-      { entity: 'stigmem://ours.test/svc/late', relation: 'memory:note', value: 'late' },
-    ]);
+    const [id] = await hostile.deliver([{ entity: 'stigmem://ours.test/svc/late', relation: 'memory:note', value: 'late' }]);
     await expect(hostile.settled(3_000)).rejects.toThrow('in vain');
     expect((await storedFacts(ours)).filter((fact) => fact.id === id)).toEqual([]);
     await ours.request('PATCH', `/v1/federation/peers/${link.peerIdOnA}`, { ingest_tenant: '' });
@@ -177,8 +172,7 @@ describe('the ways the fence must close', () => {
 });
 
 describe('what the peer shows of itself', () => {
-  const wellKnown = (): Promise<Response> =>
-    fetch(`${peer.url}/.well-known/stigmem`, { signal: AbortSignal.timeout(1_000) });
+  const wellKnown = (): Promise<Response> => fetch(`${peer.url}/.well-known/stigmem`, { signal: AbortSignal.timeout(1_000) });
 
   it('is its real identity, until told otherwise', async () => {
     expect(await (await wellKnown()).json()).toMatchObject({ node_id: peer.nodeId, entity_uri: peer.entityUri });

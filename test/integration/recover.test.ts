@@ -26,14 +26,28 @@ beforeAll(async () => {
 });
 afterAll(async () => scene?.stop());
 
-const undo = async (over: { readonly from?: number; readonly deps?: Partial<Scene['deps']>; readonly runId?: string; readonly ref?: IncidentRef; readonly heartbeatDetails?: unknown } = {}): Promise<Undone> => {
+const undo = async (
+  over: {
+    readonly from?: number;
+    readonly deps?: Partial<Scene['deps']>;
+    readonly runId?: string;
+    readonly ref?: IncidentRef;
+    readonly heartbeatDetails?: unknown;
+  } = {},
+): Promise<Undone> => {
   const { undoFacts } = recoverActivities({ ...scene.deps, ...over.deps });
   const input = { ref: over.ref ?? ref, plan, approvedInRun: 'run-1', from: over.from ?? 0 };
   return runActivity(undoFacts, input, { runId: over.runId ?? 'run-1', heartbeatDetails: over.heartbeatDetails });
 };
-const retractions = async () => scene.ours.sql("SELECT id, entity, relation, scope, derived_from FROM facts WHERE confidence = 0 AND received_from IS NULL AND value_v LIKE 'retracted: %'");
+const retractions = async () =>
+  scene.ours.sql(
+    "SELECT id, entity, relation, scope, derived_from FROM facts WHERE confidence = 0 AND received_from IS NULL AND value_v LIKE 'retracted: %'",
+  );
 /** One for each entity, relation and scope that the plan retracts on. */
-const expectedRetractions = () => new Set((plan.items ?? []).filter(({ action }) => action === 'retract').map(({ entity, relation, scope }) => `${entity} ${relation} ${scope}`)).size;
+const expectedRetractions = () =>
+  new Set(
+    (plan.items ?? []).filter(({ action }) => action === 'retract').map(({ entity, relation, scope }) => `${entity} ${relation} ${scope}`),
+  ).size;
 
 describe('undoFacts', () => {
   it('refuses a plan that was approved in another run', async () => {
@@ -80,14 +94,18 @@ describe('undoFacts', () => {
     expect(await retractions()).toEqual(rows);
   });
 
-  it('names the peer\'s facts in each retraction and touches nobody else', async () => {
+  it("names the peer's facts in each retraction and touches nobody else", async () => {
     const named = (await retractions()).map((row) => String(row['derived_from'])).join();
-    for (const kind of ['foreignSource', 'neverGranted', 'burst'] as const) for (const id of scene.bad[kind] ?? []) expect(named).toContain(id);
-    for (const id of [...scene.benign, ...(scene.bad['shadow'] ?? []), ...(scene.bad['unnormalised'] ?? [])]) expect(named).not.toContain(id);
+    for (const kind of ['foreignSource', 'neverGranted', 'burst'] as const)
+      for (const id of scene.bad[kind] ?? []) expect(named).toContain(id);
+    for (const id of [...scene.benign, ...(scene.bad['shadow'] ?? []), ...(scene.bad['unnormalised'] ?? [])])
+      expect(named).not.toContain(id);
   });
 
   it('rejects in quarantine what is pending there', async () => {
-    const rows = await scene.ours.sql('SELECT quarantine_status FROM fact_quarantine_status WHERE fact_id = ?', [scene.bad['instruction']?.[0] ?? '']);
+    const rows = await scene.ours.sql('SELECT quarantine_status FROM fact_quarantine_status WHERE fact_id = ?', [
+      scene.bad['instruction']?.[0] ?? '',
+    ]);
     expect(rows).toEqual([{ quarantine_status: 'rejected' }]);
   });
 
@@ -98,7 +116,7 @@ describe('undoFacts', () => {
     expect([...lines.values()].filter(({ outcome }) => outcome === 'wrong' || outcome === 'refused')).toEqual([]);
   });
 
-  it('ends the go with the node\'s own wait when it answers 429', async () => {
+  it("ends the go with the node's own wait when it answers 429", async () => {
     await scene.ours.stop();
     await scene.ours.start({ STIGMEM_RATE_LIMIT_WRITE_PER_HOUR: '2' });
     await scene.ours.exec("DELETE FROM quota_buckets WHERE dimension = 'fact_write'");

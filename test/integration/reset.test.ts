@@ -1,10 +1,7 @@
-import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { temporalBin } from '../../src/lab/tools.ts';
-import type { PeerCompromise } from '../../workflows/index.ts';
 import { fakeWorld } from '../helpers/fake-activities.ts';
-import { amend, approve, closeAs, decide, devServer, gateOpen, status, until, withIncident, type Incident } from '../helpers/workflow-env.ts';
+import { lastTask, nextTask, taskBefore, reset, because, approvedAnew } from '../helpers/reset.ts';
+import { amend, approve, closeAs, decide, devServer, gateOpen, status, until, withIncident } from '../helpers/workflow-env.ts';
 
 let env: Awaited<ReturnType<typeof devServer>>;
 beforeAll(async () => {
@@ -13,51 +10,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await env?.stop();
 });
-
-/** The last workflow task that completed so far. */
-async function lastTask(incident: Incident): Promise<number> {
-  const { events } = await incident.fetchHistory();
-  const tasks = (events ?? []).flatMap(({ eventId, workflowTaskCompletedEventAttributes: task }) => (task ? [Number(eventId)] : []));
-  return tasks.at(-1) ?? 0;
-}
-
-/** A task of its own after all that happened so far: a reset to it keeps all of that. */
-async function nextTask(incident: Incident): Promise<number> {
-  const { notes } = await status(incident);
-  await incident.signal('note', { by: 'alice', text: 'a task' });
-  await until(incident, (now) => now.notes.length > notes.length, 'the note');
-  return lastTask(incident);
-}
-
-/** The first task that completed after an activity of this name was scheduled; before it ended, where nothing else happened. */
-async function taskBefore(incident: Incident, activity: string): Promise<number> {
-  const { events } = await incident.fetchHistory();
-  const scheduled = (events ?? []).find(({ activityTaskScheduledEventAttributes: of }) => of?.activityType?.name === activity);
-  return Number(scheduled?.activityTaskScheduledEventAttributes?.workflowTaskCompletedEventId ?? 0);
-}
-
-/** Resets to right before the task with this event id; signals and updates that came after are applied again. */
-async function reset(incident: Incident, eventId: number): Promise<Incident> {
-  const { runId } = await incident.describe();
-  const args = ['workflow', 'reset', '--address', env.address, '-w', incident.workflowId, '-r', runId, '--event-id', String(eventId), '--reason', 'test', '--output', 'json'];
-  const { stdout } = await promisify(execFile)(temporalBin(), args);
-  const answer: { runId: string } = JSON.parse(stdout);
-  return env.client.workflow.getHandle<typeof PeerCompromise>(incident.workflowId, answer.runId);
-}
-
-const because = (now: Awaited<ReturnType<typeof status>>) => now.refused.last.map(({ by, because: why }) => `${by} ${why}`);
-
-/** After a reset: the old approval is on record as void, nothing was done meanwhile, and a new one ends it well. */
-async function approvedAnew(copy: Incident, oldDigest: string, undone: ReadonlyMap<string, number>, before: ReadonlyMap<string, number>): Promise<void> {
-  const { digest } = await gateOpen(copy, 'retract');
-  expect(digest).not.toBe(oldDigest);
-  expect(await decide(copy, { gate: 'retract', decision: 'approve', digest: oldDigest, by: 'bob' })).toMatchObject({ accepted: false });
-  expect(undone).toEqual(before);
-  expect(await approve(copy, 'retract', 'carol')).toMatchObject({ accepted: true });
-  await until(copy, ({ phase }) => phase === 'rotate', 'rotate');
-  expect(undone.get('fact-b')).toBe((before.get('fact-b') ?? 0) + 1);
-  expect(await closeAs(copy, 'expelled')).toMatchObject({ outcome: 'expelled' });
-}
 
 describe('a reset to before an approval', () => {
   for (const kind of ['signal', 'update'] as const) {
@@ -71,7 +23,7 @@ describe('a reset to before an approval', () => {
         else expect(await decide(incident, { ...vote, decision: 'approve' })).toMatchObject({ accepted: true });
         await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
         const before = new Map(world.undone);
-        const copy = await reset(incident, point);
+        const copy = await reset(env, incident, point);
         await until(copy, (now) => because(now).includes('bob stale_digest'), 'refused');
         await approvedAnew(copy, digest, world.undone, before);
       });
@@ -82,16 +34,16 @@ describe('a reset to before an approval', () => {
     const world = fakeWorld();
     await withIncident(env, world, async (incident) => {
       const { digest } = await gateOpen(incident, 'retract');
-      const first = await reset(incident, await lastTask(incident));
+      const first = await reset(env, incident, await lastTask(incident));
       const inFirst = await gateOpen(first, 'retract');
       expect(inFirst.digest).not.toBe(digest);
       await first.signal('approve', { gate: 'retract', digest: inFirst.digest, by: 'bob' });
       await until(first, ({ phase }) => phase === 'rotate', 'rotate');
       const before = new Map(world.undone);
-      const second = await reset(first, await lastTask(first));
+      const second = await reset(env, first, await lastTask(first));
       await until(second, ({ phase }) => phase === 'rotate', 'rotate again, with what was done in the first copy on record');
       expect(world.undone).toEqual(before);
-      const third = await reset(first, await taskBefore(first, 'remakePlan'));
+      const third = await reset(env, first, await taskBefore(first, 'remakePlan'));
       await approvedAnew(third, inFirst.digest, world.undone, before);
     });
   });
@@ -105,7 +57,7 @@ describe('a reset to after an approval, before the activity that acts', () => {
       await incident.signal('approve', { gate: 'retract', digest, by: 'bob' });
       await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
       const before = new Map(world.undone);
-      const copy = await reset(incident, await taskBefore(incident, 'undoFacts'));
+      const copy = await reset(env, incident, await taskBefore(incident, 'undoFacts'));
       await approvedAnew(copy, digest, world.undone, before);
     });
   });
@@ -119,7 +71,7 @@ describe('a reset to after an approval, before the activity that acts', () => {
       await until(incident, ({ state }) => state === 'parked', 'parked');
       const point = await lastTask(incident);
       world.failing.clear();
-      const copy = await reset(incident, point);
+      const copy = await reset(env, incident, point);
       const { run } = await status(copy);
       await copy.signal('retry', { step: 'undoFacts', run, by: 'bob' });
       await approvedAnew(copy, digest, world.undone, new Map());
@@ -134,7 +86,7 @@ describe('a reset to after an approval, before the activity that acts', () => {
       const lifts = ['restoreTrust', 'resumePromotion', 'liftFences'];
       const called = () => lifts.map((name) => world.calls.get(name));
       expect(called()).toEqual([1, 1, 1]);
-      const copy = await reset(incident, await taskBefore(incident, 'restoreTrust'));
+      const copy = await reset(env, incident, await taskBefore(incident, 'restoreTrust'));
       const { summary } = await gateOpen(copy, 'restore');
       expect(summary).toContain('close as dismissed');
       expect(called()).toEqual([1, 1, 1]);
@@ -144,18 +96,18 @@ describe('a reset to after an approval, before the activity that acts', () => {
     });
   });
 
-  test('expelled: it is not sealed as such without a new approval', async () => {
+  test('expelled: what is sealed under the void approval is no end; approved anew, it is sealed anew', async () => {
     const world = fakeWorld();
     await withIncident(env, world, async (incident) => {
       await gateOpen(incident, 'retract');
       await closeAs(incident, 'expelled');
-      const copy = await reset(incident, await taskBefore(incident, 'seal'));
+      const copy = await reset(env, incident, await taskBefore(incident, 'seal'));
       await gateOpen(copy, 'close');
-      expect(world.calls.get('seal')).toBe(1);
-      expect((await status(copy)).outcome).toBeNull();
+      expect(await status(copy)).toMatchObject({ outcome: null, state: 'waiting' });
+      const sealed = world.calls.get('seal') ?? 0;
       expect(await approve(copy, 'close', 'carol')).toMatchObject({ accepted: true });
       expect(await copy.result()).toMatchObject({ outcome: 'expelled' });
-      expect(world.calls.get('seal')).toBe(2);
+      expect(world.calls.get('seal')).toBe(sealed + 1);
     });
   });
 
@@ -163,7 +115,7 @@ describe('a reset to after an approval, before the activity that acts', () => {
     await withIncident(env, fakeWorld(), async (incident) => {
       await gateOpen(incident, 'retract');
       await closeAs(incident, 'expelled');
-      const copy = await reset(incident, await taskBefore(incident, 'releasePeer'));
+      const copy = await reset(env, incident, await taskBefore(incident, 'releasePeer'));
       expect(await approve(copy, 'close', 'carol')).toMatchObject({ accepted: true });
       expect(await copy.result()).toMatchObject({ outcome: 'expelled' });
     });
@@ -173,7 +125,7 @@ describe('a reset to after an approval, before the activity that acts', () => {
     await withIncident(env, fakeWorld(), async (incident) => {
       await gateOpen(incident, 'retract');
       await closeAs(incident, 'expelled');
-      const copy = await reset(incident, await lastTask(incident));
+      const copy = await reset(env, incident, await lastTask(incident));
       expect(await copy.result()).toMatchObject({ outcome: 'expelled' });
     });
   });
@@ -191,13 +143,15 @@ describe('a reset to before', () => {
         else expect(await amend(incident, { gate: 'retract', digest, keep, by: 'bob' })).toMatchObject({ accepted: true });
         await gateOpen(incident, 'retract', 2);
         const narrowed = world.calls.get('narrowPlan');
-        const copy = await reset(incident, point);
+        const copy = await reset(env, incident, point);
         await until(copy, (now) => because(now).includes('bob stale_digest'), 'refused');
         expect(world.calls.get('narrowPlan')).toBe(narrowed);
         const open = await gateOpen(copy, 'retract');
         expect(open).toMatchObject({ opening: 1, summary: 'retract 2, keep 1' });
         // The fake node still holds the amended plan; the new amendment is about the other fact.
-        expect(await amend(copy, { gate: 'retract', digest: open.digest, keep: [{ factId: 'fact-b', justification: 'checked' }], by: 'bob' })).toMatchObject({ accepted: true });
+        expect(
+          await amend(copy, { gate: 'retract', digest: open.digest, keep: [{ factId: 'fact-b', justification: 'checked' }], by: 'bob' }),
+        ).toMatchObject({ accepted: true });
         await until(copy, ({ phase }) => phase === 'rotate', 'rotate');
         expect(world.undone.size).toBe(0);
         expect(await closeAs(copy, 'expelled')).toMatchObject({ outcome: 'expelled' });
@@ -214,7 +168,7 @@ describe('a reset to before', () => {
       await incident.signal('skip', { step: 'fenceOutbound', run: parked.run, by: 'alice', note: 'firewalled' });
       await approve(incident, 'skip');
       await gateOpen(incident, 'retract');
-      const copy = await reset(incident, point);
+      const copy = await reset(env, incident, point);
       const now = await until(copy, (seen) => because(seen).includes('alice stale_run'), 'refused');
       expect(because(now)).toContain('bob not_open');
       expect(now.waitingFor.map((waiting) => (waiting.kind === 'gate' ? waiting.gate : waiting.step))).toEqual(['fenceOutbound']);
@@ -222,11 +176,16 @@ describe('a reset to before', () => {
       await approve(copy, 'skip', 'carol');
       await gateOpen(copy, 'retract');
       const result = await closeAs(copy, 'expelled');
-      expect(result.residual).toContainEqual(expect.objectContaining({ what: 'fenceOutbound', why: expect.stringContaining('skipped by alice') }));
+      expect(result.residual).toContainEqual(
+        expect.objectContaining({ what: 'fenceOutbound', why: expect.stringContaining('skipped by alice') }),
+      );
     });
   });
 
-  for (const [outcome, gate] of [['expelled', 'close'], ['dismissed', 'restore']] as const) {
+  for (const [outcome, gate] of [
+    ['expelled', 'close'],
+    ['dismissed', 'restore'],
+  ] as const) {
     test(`a request to close as ${outcome} and its approval: both are void`, async () => {
       const world = fakeWorld();
       await withIncident(env, world, async (incident) => {
@@ -234,8 +193,12 @@ describe('a reset to before', () => {
         const point = await lastTask(incident);
         await closeAs(incident, outcome);
         const sealed = world.calls.get('seal');
-        const copy = await reset(incident, point);
-        const now = await until(copy, (seen) => because(seen).includes('alice stale_run') && because(seen).includes('bob not_open'), 'refused');
+        const copy = await reset(env, incident, point);
+        const now = await until(
+          copy,
+          (seen) => because(seen).includes('alice stale_run') && because(seen).includes('bob not_open'),
+          'refused',
+        );
         expect(now).toMatchObject({ outcome: null, phase: 'retract', state: 'waiting' });
         expect(now.waitingFor.some((waiting) => waiting.kind === 'gate' && waiting.gate === gate)).toBe(false);
         expect(world.calls.get('seal')).toBe(sealed);
@@ -254,7 +217,7 @@ describe('a reset to before', () => {
         await incident.signal('approve', { gate, digest, by: 'bob' });
         await incident.result();
         const lifted = world.calls.get('liftFences');
-        const copy = await reset(incident, point);
+        const copy = await reset(env, incident, point);
         await until(copy, (seen) => because(seen).includes('bob stale_digest'), 'refused');
         expect((await gateOpen(copy, gate)).digest).not.toBe(digest);
         expect(world.calls.get('liftFences')).toBe(lifted);
@@ -275,7 +238,7 @@ describe('a reset to before', () => {
         await until(incident, (now) => now.state !== 'parked' || world.calls.get('openRun') === 2, 'tried again');
       }
       await gateOpen(incident, 'retract');
-      const copy = await reset(incident, await lastTask(incident));
+      const copy = await reset(env, incident, await lastTask(incident));
       await gateOpen(copy, 'retract');
       expect(await closeAs(copy, 'expelled')).toMatchObject({ outcome: 'expelled' });
     });

@@ -30,16 +30,17 @@ beforeAll(async () => {
     startStigmemNode({ name: 'peer', dir: join(dir, 'peer') }),
   ]);
   link = await federate(ours, peer);
-  client = new Stigmem({ url: ours.url, adminKey: ours.adminKey, agentKey: await ours.issueKey({ entityUri: 'stigmem://ours.test/agent', permissions: ['read'] }) });
+  client = new Stigmem({
+    url: ours.url,
+    adminKey: ours.adminKey,
+    agentKey: await ours.issueKey({ entityUri: 'stigmem://ours.test/agent', permissions: ['read'] }),
+  });
   client.expectNodeId(ours.nodeId);
   await assertFact(ours, { entity: 'stigmem://ours.test/svc/pay', relation: 'svc:endpoint', value: 'https://pay.ours.test' });
 
   hostile = await turnHostile(peer, { target: ours });
   const source = 'stigmem://someone-else.test';
-  delivered = await hostile.deliver([
-    ...burst(FLOOD, { source }),
-    ...burst(PEER_FACTS - FLOOD, { source, relation: 'svc:note' }),
-  ]);
+  delivered = await hostile.deliver([...burst(FLOOD, { source }), ...burst(PEER_FACTS - FLOOD, { source, relation: 'svc:note' })]);
   await hostile.settled(120_000);
 }, 180_000);
 
@@ -61,22 +62,39 @@ describe('identity and peers', () => {
 
   test('capabilities of this version: the documented routes are absent', async () => {
     expect(await findCapabilities(client)).toMatchObject({
-      patchPeer: true, getPeer: false, deletePeer: false, trustScores: false, originPins: true, revokeToken: true,
-      listTokens: false, quarantine: true, promoteQuarantine: false, auditExport: true, lint: true, from: 'openapi', nodeVersion: '0.9.0a12',
+      patchPeer: true,
+      getPeer: false,
+      deletePeer: false,
+      trustScores: false,
+      originPins: true,
+      revokeToken: true,
+      listTokens: false,
+      quarantine: true,
+      promoteQuarantine: false,
+      auditExport: true,
+      lint: true,
+      from: 'openapi',
+      nodeVersion: '0.9.0a12',
     });
   });
 
   test('a patch of the policy is read back from the peers, and undone', async () => {
     const before = (await client.peers()).find(({ peer_id }) => peer_id === link.peerIdOnA);
     expect(before).toMatchObject({ node_id: peer.nodeId, node_url: peer.url, status: 'active' });
-    expect(await client.patchPeer(link.peerIdOnA, { pull_tenant: 'cordon-none', tenant_map: {} })).toMatchObject({ updated: ['pull_tenant', 'tenant_map'] });
+    expect(await client.patchPeer(link.peerIdOnA, { pull_tenant: 'cordon-none', tenant_map: {} })).toMatchObject({
+      updated: ['pull_tenant', 'tenant_map'],
+    });
     expect((await client.peers()).map(({ pull_tenant }) => pull_tenant)).toEqual(['cordon-none']);
     await client.patchPeer(link.peerIdOnA, { pull_tenant: before?.pull_tenant ?? 'default' });
     expect((await client.peers()).map(({ pull_tenant }) => pull_tenant)).toEqual([before?.pull_tenant ?? 'default']);
   });
 
   test('an unknown peer is 404, an empty patch 400, a wrong key 401', async () => {
-    await expect(client.patchPeer('nobody', { pull_tenant: 'x' })).rejects.toMatchObject({ code: 'STIGMEM_HTTP', status: 404, detail: 'peer not found' });
+    await expect(client.patchPeer('nobody', { pull_tenant: 'x' })).rejects.toMatchObject({
+      code: 'STIGMEM_HTTP',
+      status: 404,
+      detail: 'peer not found',
+    });
     await expect(client.patchPeer(link.peerIdOnA, {})).rejects.toMatchObject({ status: 400, detail: 'no policy fields provided' });
     const stranger = new Stigmem({ url: ours.url, adminKey: 'x'.repeat(40) });
     await expect(stranger.peers()).rejects.toMatchObject({ status: 401 });
@@ -84,7 +102,10 @@ describe('identity and peers', () => {
   });
 
   test('an agent key without the permission is 403', async () => {
-    const agent = new Stigmem({ url: ours.url, adminKey: await ours.issueKey({ entityUri: 'stigmem://ours.test/reader', permissions: ['read'] }) });
+    const agent = new Stigmem({
+      url: ours.url,
+      adminKey: await ours.issueKey({ entityUri: 'stigmem://ours.test/reader', permissions: ['read'] }),
+    });
     await expect(agent.peers()).rejects.toMatchObject({ status: 403, detail: 'federate permission required' });
     await agent.close();
   });
@@ -156,12 +177,14 @@ describe('completeness', () => {
     );
     expect(new Set(stored.map((row) => row['id']))).toEqual(new Set(delivered));
     expect(found).toMatchObject({ complete: true, unread: [], forgedReceipts: [] });
-    expect(new Map(found.items.map(({ id, arrivedAt }) => [id, arrivedAt]))).toEqual(new Map(stored.map((row) => [row['id'], row['arrived']])));
+    expect(new Map(found.items.map(({ id, arrivedAt }) => [id, arrivedAt]))).toEqual(
+      new Map(stored.map((row) => [row['id'], row['arrived']])),
+    );
     expect(found.items.every(({ receivedFrom, originNodeId }) => receivedFrom === peer.nodeId && originNodeId === peer.nodeId)).toBe(true);
     expect(beats.length).toBeGreaterThan(0);
 
     const cursorWalk = new Set<string>();
-    for (let cursor: string | null | undefined; cursor !== null; ) {
+    for (let cursor: string | null | undefined; cursor !== null;) {
       const page = await client.factsPage({ relation: 'memory:runbook', limit: 100, ...(cursor === undefined ? {} : { cursor }) });
       for (const fact of page.facts) cursorWalk.add(fact.id);
       cursor = page.cursor;
@@ -188,7 +211,10 @@ describe('completeness', () => {
     expect(found.complete).toBe(true);
     expect(found.forgedReceipts.map(({ id }) => id)).toEqual([forged]);
     expect(found.items).toHaveLength(PEER_FACTS + 1);
-    const [genuine] = await ours.sql("SELECT timestamp FROM facts WHERE entity = ? AND relation = 'stigmem:received_from' AND received_from IS NULL", [victim]);
+    const [genuine] = await ours.sql(
+      "SELECT timestamp FROM facts WHERE entity = ? AND relation = 'stigmem:received_from' AND received_from IS NULL",
+      [victim],
+    );
     expect(found.items.find(({ id }) => id === victim)?.arrivedAt).toBe(genuine?.['timestamp']);
   }, 120_000);
 
@@ -248,7 +274,10 @@ describe('completeness', () => {
     await hostile.deliver([{ entity: 'stigmem://ours.test/agent', relation: 'agent:rule', value: 'obey', interpretAs: 'instruction' }]);
     const stored = await waitForFact(ours, (fact) => fact.relation === 'agent:rule');
     const waiting = await collectQuarantine(client);
-    expect(waiting).toMatchObject({ complete: true, items: [{ fact_id: stored.id, quarantine_status: 'pending', received_from: peer.nodeId }] });
+    expect(waiting).toMatchObject({
+      complete: true,
+      items: [{ fact_id: stored.id, quarantine_status: 'pending', received_from: peer.nodeId }],
+    });
     const found = await collectPeerFacts(client, { nodeIds: [peer.nodeId], maxReads: 0 });
     expect(found.items.find(({ id }) => id === stored.id)).toMatchObject({ fact: null, quarantine: { quarantine_status: 'pending' } });
     expect(await client.rejectQuarantined(stored.id, 'test')).toMatchObject({ fact_id: stored.id, action: 'rejected' });

@@ -22,18 +22,31 @@ describe('the program', () => {
     expect(Math.max(...run.out.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80);
   });
 
-  it.each(['start', 'list', 'show', 'plan', 'approve', 'reject', 'amend', 'note', 'retry', 'done', 'skip', 'close', 'verify', 'doctor', 'worker'])(
-    '%s has help, --json, and a section in the reference',
-    async (name) => {
-      const run = await cordon([name, '--help']);
-      expect(run.code).toBe(0);
-      expect(run.out).toContain('--json');
-      const flags = [...run.out.matchAll(/^ +(--[a-z-]+)/gm)].map((match) => match[1] ?? '');
-      const section = doc.split('\n## ').find((part) => part.split('\n')[0]?.includes(`\`${name}\``)) ?? '';
-      expect(section).not.toBe('');
-      for (const flag of flags.filter((f) => f !== '--json' && f !== '--help')) expect(section).toContain(flag);
-    },
-  );
+  it.each([
+    'start',
+    'list',
+    'show',
+    'plan',
+    'approve',
+    'reject',
+    'amend',
+    'note',
+    'retry',
+    'done',
+    'skip',
+    'close',
+    'verify',
+    'doctor',
+    'worker',
+  ])('%s has help, --json, and a section in the reference', async (name) => {
+    const run = await cordon([name, '--help']);
+    expect(run.code).toBe(0);
+    expect(run.out).toContain('--json');
+    const flags = [...run.out.matchAll(/^ +(--[a-z-]+)/gm)].map((match) => match[1] ?? '');
+    const section = doc.split('\n## ').find((part) => part.split('\n')[0]?.includes(`\`${name}\``)) ?? '';
+    expect(section).not.toBe('');
+    for (const flag of flags.filter((f) => f !== '--json' && f !== '--help')) expect(section).toContain(flag);
+  });
 
   it('has the same exit codes in code, help and reference', async () => {
     const help = (await cordon(['--help'])).out;

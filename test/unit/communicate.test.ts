@@ -23,15 +23,27 @@ let dir = '';
 let planId = '';
 let contactsFile = '';
 
-const peerRow = (id: string, scopes: string[], status = 'active') => ({ peer_id: `row-${id}`, node_id: id, node_url: `http://${id}.test`, status, allowed_scopes: scopes });
-const peers = [peerRow('node-peer', ['company']), peerRow('node-down', ['company', 'public']), peerRow('node-public', ['public']), peerRow('node-gone', ['company'], 'revoked')];
+const peerRow = (id: string, scopes: string[], status = 'active') => ({
+  peer_id: `row-${id}`,
+  node_id: id,
+  node_url: `http://${id}.test`,
+  status,
+  allowed_scopes: scopes,
+});
+const peers = [
+  peerRow('node-peer', ['company']),
+  peerRow('node-down', ['company', 'public']),
+  peerRow('node-public', ['public']),
+  peerRow('node-gone', ['company'], 'revoked'),
+];
 
 beforeAll(async () => {
   server = createServer((request, response) => {
     const parts: Buffer[] = [];
     request.on('data', (part: Buffer) => parts.push(part));
     request.on('end', () => {
-      if (request.url === '/v1/federation/peers') return response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ peers }));
+      if (request.url === '/v1/federation/peers')
+        return response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ peers }));
       posts.push({ key: String(request.headers['idempotency-key']), body: JSON.parse(Buffer.concat(parts).toString()) });
       return response.writeHead(hookStatus).end();
     });
@@ -46,19 +58,51 @@ beforeEach(async () => {
   hookStatus = 200;
   dir = mkdtempSync(join(tmpdir(), 'communicate-'));
   contactsFile = join(dir, 'contacts.yaml');
-  writeFileSync(contactsFile, 'peers: { node-peer: { name: Peer desk, contact: desk@peer.test } }\ndownstream: { node-down: { name: Down desk, contact: desk@down.test } }\nagents: { "stigmem://home/": { name: Owner, contact: owner@home.test } }\n');
-  const fact = (id: string, scope: string, action: string) => ({ id, entity: 'stigmem://secret/e', relation: 'r', scope, action, way: 'http', rule: 'secret-rule', reason: 'x', evidence: [], contentHash: 'h', ours: '' });
+  writeFileSync(
+    contactsFile,
+    'peers: { node-peer: { name: Peer desk, contact: desk@peer.test } }\ndownstream: { node-down: { name: Down desk, contact: desk@down.test } }\nagents: { "stigmem://home/": { name: Owner, contact: owner@home.test } }\n',
+  );
+  const fact = (id: string, scope: string, action: string) => ({
+    id,
+    entity: 'stigmem://secret/e',
+    relation: 'r',
+    scope,
+    action,
+    way: 'http',
+    rule: 'secret-rule',
+    reason: 'x',
+    evidence: [],
+    contentHash: 'h',
+    ours: '',
+  });
   async function* plan() {
     yield* [fact('fact-1', 'company', 'retract'), fact('fact-2', 'public', 'keep')];
   }
-  const sealed = await (await store()).seal({ key: 'plan', kind: 'plan', name: 'plan', phase: 'investigate', round: 1, at: ref().at }, plan());
+  const sealed = await (
+    await store()
+  ).seal({ key: 'plan', kind: 'plan', name: 'plan', phase: 'investigate', round: 1, at: ref().at }, plan());
   planId = sealed.id;
 });
 
-const ref = (mode: IncidentRef['mode'] = 'live', at = '2026-11-23T03:00:00.000Z'): IncidentRef => ({ incident: 'peer-compromise:node-peer', firstRun: '01a20666-34f1-73c3-bc5a-3f756122d75e', mode, phase: 'communicate', round: 1, at, nodeId: 'node-ours' });
+const ref = (mode: IncidentRef['mode'] = 'live', at = '2026-11-23T03:00:00.000Z'): IncidentRef => ({
+  incident: 'peer-compromise:node-peer',
+  firstRun: '01a20666-34f1-73c3-bc5a-3f756122d75e',
+  mode,
+  phase: 'communicate',
+  round: 1,
+  at,
+  nodeId: 'node-ours',
+});
 const store = () => EvidenceStore.open(dir, ref().incident, ref().at);
 const facts = () => ({
-  peer: { nodeId: 'node-peer', url: 'http://node-peer.test', entityUri: '', peerIds: ['row-node-peer'], nodeIds: ['node-peer'], allowedScopes: ['company'] },
+  peer: {
+    nodeId: 'node-peer',
+    url: 'http://node-peer.test',
+    entityUri: '',
+    peerIds: ['row-node-peer'],
+    nodeIds: ['node-peer'],
+    allowedScopes: ['company'],
+  },
   alerts: [],
   steps: [{ name: 'fenceInbound', outcome: 'verified', way: 'http', at: ref().at, detail: 'd' }] as const,
   firstBad: null,
@@ -70,7 +114,20 @@ const facts = () => ({
 function activities(change: Partial<Deps> = {}) {
   // No activity of this phase speaks to Temporal: nothing connects.
   const temporal = new Client({ connection: Connection.lazy({ address: '127.0.0.1:1' }) });
-  const deps: Deps = { temporal, node: new Stigmem({ url: base, adminKey: 'key' }), nodeUrl: base, evidenceDir: dir, policyFile: undefined, contactsFile, webhookUrl: undefined, peerAllow: [], concurrency: 1, writesPerHour: 1_000, writeHeadroom: 0.1, ...change };
+  const deps: Deps = {
+    temporal,
+    node: new Stigmem({ url: base, adminKey: 'key' }),
+    nodeUrl: base,
+    evidenceDir: dir,
+    policyFile: undefined,
+    contactsFile,
+    webhookUrl: undefined,
+    peerAllow: [],
+    concurrency: 1,
+    writesPerHour: 1_000,
+    writeHeadroom: 0.1,
+    ...change,
+  };
   return communicateActivities(deps);
 }
 const hooked = () => activities({ webhookUrl: `${base}/hook?k=${secret}` });
@@ -85,7 +142,11 @@ async function isSound(result: StepResult): Promise<void> {
 describe('without a webhook', () => {
   it('writes the notice and asks a person to send it, by name and contact', async () => {
     const result = await run(() => activities().notifyPeer({ ref: ref(), facts: facts() }));
-    expect(result).toMatchObject({ outcome: 'unverified', way: 'manual', manual: { how: 'Send files/notice-peer-01a20666-r1.md to Peer desk <desk@peer.test>.' } });
+    expect(result).toMatchObject({
+      outcome: 'unverified',
+      way: 'manual',
+      manual: { how: 'Send files/notice-peer-01a20666-r1.md to Peer desk <desk@peer.test>.' },
+    });
     expect(await read('notice-peer-01a20666-r1.md')).toContain('fact `fact-1`');
     await isSound(result);
   });
@@ -96,7 +157,9 @@ describe('without a webhook', () => {
     expect(back).toMatchObject({ outcome: 'verified', way: 'manual' });
     expect(back.detail).toContain("rests on the person's word alone");
     writeFileSync(join((await store()).dir, 'files', 'notice-peer-01a20666-r1.md'), 'changed');
-    expect(await run(() => activities().notifyPeer({ ref: ref(), facts: facts(), readBack: true }))).toMatchObject({ outcome: 'unverified' });
+    expect(await run(() => activities().notifyPeer({ ref: ref(), facts: facts(), readBack: true }))).toMatchObject({
+      outcome: 'unverified',
+    });
   });
 
   it('tells whom to look up when no contact is known', async () => {
@@ -130,7 +193,9 @@ describe('with a webhook', () => {
     expect(posts).toHaveLength(1);
     expect(posts[0]?.key).toMatch(/^01a20666-34f1-73c3-bc5a-3f756122d75e:communicate:1:notice-peer:[0-9a-f]{12}$/);
     expect(posts[0]?.body.text).toBe(await read('notice-peer-01a20666-r1.md'));
-    expect(await run(() => hooked().notifyPeer({ ref: ref('live', '2026-11-23T05:00:00.000Z'), facts: facts() }))).toMatchObject({ outcome: 'verified' });
+    expect(await run(() => hooked().notifyPeer({ ref: ref('live', '2026-11-23T05:00:00.000Z'), facts: facts() }))).toMatchObject({
+      outcome: 'verified',
+    });
     expect(posts).toHaveLength(1);
     await isSound(result);
     const entries = await (await store()).entries();
@@ -150,7 +215,9 @@ describe('with a webhook', () => {
   });
 
   it('still asks for a person when it knows no contact', async () => {
-    const result = await run(() => activities({ webhookUrl: `${base}/hook`, contactsFile: undefined }).notifyPeer({ ref: ref(), facts: facts() }));
+    const result = await run(() =>
+      activities({ webhookUrl: `${base}/hook`, contactsFile: undefined }).notifyPeer({ ref: ref(), facts: facts() }),
+    );
     expect(posts).toHaveLength(1);
     expect(result).toMatchObject({ outcome: 'unverified', way: 'manual' });
   });
@@ -165,7 +232,16 @@ describe('with a webhook', () => {
   });
 
   it('reminds of a gate with what is needed to decide it', async () => {
-    const asked = { ref: ref(), gate: 'retract', why: 'waiting', opening: 2, digest: `sha256:${'a'.repeat(64)}`, summary: 'retract 2', have: 0, need: 2 } as const;
+    const asked = {
+      ref: ref(),
+      gate: 'retract',
+      why: 'waiting',
+      opening: 2,
+      digest: `sha256:${'a'.repeat(64)}`,
+      summary: 'retract 2',
+      have: 0,
+      need: 2,
+    } as const;
     const told = await run(() => hooked().remind(asked));
     expect(told.evidence.head).toMatch(/^sha256:/);
     expect(posts[0]?.body).toMatchObject({ kind: 'reminder', text: expect.stringContaining('0 of 2 approvals') });

@@ -41,8 +41,14 @@ describe('the contacts file', () => {
   });
 
   it('gives the owner with the longest prefix, or all of them', () => {
-    expect(agentOwners(contacts, ['stigmem://home/agent/pay/1', 'stigmem://home/agent/pay/2'])).toEqual([{ name: 'Payments', contact: 'pay@home.example' }]);
-    expect(agentOwners(contacts).map(({ name }) => name).toSorted()).toEqual(['Everybody', 'Payments']);
+    expect(agentOwners(contacts, ['stigmem://home/agent/pay/1', 'stigmem://home/agent/pay/2'])).toEqual([
+      { name: 'Payments', contact: 'pay@home.example' },
+    ]);
+    expect(
+      agentOwners(contacts)
+        .map(({ name }) => name)
+        .toSorted(),
+    ).toEqual(['Everybody', 'Payments']);
   });
 
   it.each([

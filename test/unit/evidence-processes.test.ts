@@ -86,29 +86,24 @@ test('six processes append at the same time and the chain holds every entry once
   expect(await verifyFolder(store.dir)).toMatchObject({ ok: true, entries: 151, warnings: [] });
 });
 
-test(
-  'processes killed while they append leave a chain that goes on, with all they were told is sealed',
-  { timeout: 60_000 },
-  async () => {
-    const told = new Set<string>();
-    for (let round = 0; round < 8; round++) {
-      const children = ['a', 'b', 'c'].map((me) => start('forever', `${me}${round}`));
-      const exits = children.map(async (one) => once(one, 'exit'));
-      for (const [at, one] of children.entries())
-        one.on('message', (n) => told.add(`${'abc'[at]}${round}:${JSON.stringify(n)}`));
-      await once(children[0] ?? process, 'message');
-      await sleep(20 + Math.random() * 60);
-      for (const one of children) one.kill('SIGKILL');
-      await Promise.all(exits);
-    }
-    const store = await EvidenceStore.open(root, 'i', AT);
-    const { head } = await store.seal({ ...meta, key: 'after' }, {});
-    const keys = new Set((await store.entries()).map((entry) => entry.key));
-    expect([...told].filter((key) => !keys.has(key))).toEqual([]);
-    expect(told.size).toBeGreaterThan(8);
-    expect(await verifyFolder(store.dir, { expectHead: head })).toMatchObject({ ok: true });
-  },
-);
+test('processes killed while they append leave a chain that goes on, with all they were told is sealed', { timeout: 60_000 }, async () => {
+  const told = new Set<string>();
+  for (let round = 0; round < 8; round++) {
+    const children = ['a', 'b', 'c'].map((me) => start('forever', `${me}${round}`));
+    const exits = children.map(async (one) => once(one, 'exit'));
+    for (const [at, one] of children.entries()) one.on('message', (n) => told.add(`${'abc'[at]}${round}:${JSON.stringify(n)}`));
+    await once(children[0] ?? process, 'message');
+    await sleep(20 + Math.random() * 60);
+    for (const one of children) one.kill('SIGKILL');
+    await Promise.all(exits);
+  }
+  const store = await EvidenceStore.open(root, 'i', AT);
+  const { head } = await store.seal({ ...meta, key: 'after' }, {});
+  const keys = new Set((await store.entries()).map((entry) => entry.key));
+  expect([...told].filter((key) => !keys.has(key))).toEqual([]);
+  expect(told.size).toBeGreaterThan(8);
+  expect(await verifyFolder(store.dir, { expectHead: head })).toMatchObject({ ok: true });
+});
 
 test('200 MB go through in constant memory', { timeout: 120_000 }, async () => {
   const one = fork(child, [root, 'big', 'x'], { silent: true, execArgv: ['--max-old-space-size=64'] });
@@ -139,27 +134,23 @@ async function onTmpfs(script: string): Promise<unknown> {
   return JSON.parse(await text(one.stdout));
 }
 
-test.skipIf(!canMount)(
-  'a full disk is said as full, and what was sealed before is whole',
-  { timeout: 60_000 },
-  async () => {
-    const kept = join(root, 'kept');
-    await mkdir(kept);
-    const full = await onTmpfs(
-      `mkdir "$1/disk"; mount -t tmpfs -o size=256k tmpfs "$1/disk"; "$2" "$3" "$1/disk" fill x; cp -r "$1/disk/." "$1/kept"`,
-    );
-    expect(full).toMatchObject({
-      name: 'EvidenceError',
-      code: 'full',
-      message: expect.stringContaining('free space or grow'),
-    });
-    const dir = join(kept, incidentFolderName('i'));
-    expect(await verifyFolder(dir)).toMatchObject({ ok: true, entries: expect.toSatisfy((n: number) => n > 5) });
-    const store = await EvidenceStore.open(kept, 'i', AT);
-    await store.seal({ ...meta, key: 'after' }, {});
-    expect((await verifyFolder(dir)).ok).toBe(true);
-  },
-);
+test.skipIf(!canMount)('a full disk is said as full, and what was sealed before is whole', { timeout: 60_000 }, async () => {
+  const kept = join(root, 'kept');
+  await mkdir(kept);
+  const full = await onTmpfs(
+    `mkdir "$1/disk"; mount -t tmpfs -o size=256k tmpfs "$1/disk"; "$2" "$3" "$1/disk" fill x; cp -r "$1/disk/." "$1/kept"`,
+  );
+  expect(full).toMatchObject({
+    name: 'EvidenceError',
+    code: 'full',
+    message: expect.stringContaining('free space or grow'),
+  });
+  const dir = join(kept, incidentFolderName('i'));
+  expect(await verifyFolder(dir)).toMatchObject({ ok: true, entries: expect.toSatisfy((n: number) => n > 5) });
+  const store = await EvidenceStore.open(kept, 'i', AT);
+  await store.seal({ ...meta, key: 'after' }, {});
+  expect((await verifyFolder(dir)).ok).toBe(true);
+});
 
 test.skipIf(!canMount)('a read-only disk is said as readOnly', async () => {
   const refused = await onTmpfs(

@@ -59,9 +59,7 @@ test('the same key and content is one entry, other content is one more revision 
   expect(await store.seal(meta('k'), { world: 1 })).toEqual(first);
   const second = await store.seal(meta('k'), { world: 2 });
   expect(await store.seal(meta('k'), { world: 1 })).toMatchObject({ id: first.id, seq: first.seq, entries: 3 });
-  expect(
-    (await store.entries()).slice(1).map((entry) => [entry.key, entry.revision, `sha256:${entry.sha256}`]),
-  ).toEqual([
+  expect((await store.entries()).slice(1).map((entry) => [entry.key, entry.revision, `sha256:${entry.sha256}`])).toEqual([
     ['k', 1, first.id],
     ['k', 2, second.id],
   ]);

@@ -1,16 +1,4 @@
-import {
-  appendFile,
-  cp,
-  mkdir,
-  mkdtemp,
-  readFile,
-  rename,
-  rm,
-  symlink,
-  truncate,
-  unlink,
-  writeFile,
-} from 'node:fs/promises';
+import { appendFile, cp, mkdir, mkdtemp, readFile, rename, rm, symlink, truncate, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
@@ -65,18 +53,8 @@ test.each([
     /^objects\//,
     'expected 11 bytes for entry 1 (audit "a"), found 3',
   ],
-  [
-    'a replaced object',
-    async () => writeFile(objectOf('{"key":"b"}'), '{"key":"x"}'),
-    /^objects\//,
-    'the content was changed',
-  ],
-  [
-    'a missing object',
-    async () => unlink(objectOf('{"key":"c"}')),
-    /^objects\//,
-    'for entry 3 (audit "c"), found none',
-  ],
+  ['a replaced object', async () => writeFile(objectOf('{"key":"b"}'), '{"key":"x"}'), /^objects\//, 'the content was changed'],
+  ['a missing object', async () => unlink(objectOf('{"key":"c"}')), /^objects\//, 'for entry 3 (audit "c"), found none'],
   [
     'an object that became a link',
     async () => {
@@ -129,20 +107,10 @@ test.each([
     /^files\/report.md$/,
     'the sealed text is objects/',
   ],
-  [
-    'an incident.json of another incident',
-    async () => writeFile(join(dir, 'incident.json'), '{}'),
-    /^incident.json$/,
-    'found 2',
-  ],
+  ['an incident.json of another incident', async () => writeFile(join(dir, 'incident.json'), '{}'), /^incident.json$/, 'found 2'],
   ['an empty index', async () => writeFile(index(), ''), /^index.jsonl$/, 'found an empty file'],
   ['no index', async () => unlink(index()), /^index.jsonl$/, 'found no such file'],
-  [
-    'a folder as index',
-    async () => unlink(index()).then(() => mkdir(index())),
-    /^index.jsonl$/,
-    'expected a plain file',
-  ],
+  ['a folder as index', async () => unlink(index()).then(() => mkdir(index())), /^index.jsonl$/, 'expected a plain file'],
   [
     'binary junk as index',
     async () => writeFile(index(), Buffer.from([0, 255, 254, 10, 10, 128])),
@@ -168,9 +136,7 @@ test('lines removed from the end are found by a head from elsewhere, and only so
   await rewrite((await lines()).slice(0, 3));
   expect((await verifyFolder(dir)).ok).toBe(true);
   expect(await verifyFolder(dir, { expectHead: heads[1] ?? '' })).toMatchObject({ ok: true });
-  expect((await verifyFolder(dir, { expectHead: heads })).firstProblem?.what).toContain(
-    'lines were removed from the end',
-  );
+  expect((await verifyFolder(dir, { expectHead: heads })).firstProblem?.what).toContain('lines were removed from the end');
   expect((await verifyFolder(dir)).warnings.length).toBeGreaterThan(0);
 });
 

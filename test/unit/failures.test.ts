@@ -4,10 +4,18 @@ import { StepFailure, toApplicationFailure } from '../../activities/failures.ts'
 import { failureTypes, isFailureType } from '../../src/contract/failures.ts';
 import { EvidenceError } from '../../src/evidence/errors.ts';
 import { PolicyError } from '../../src/policy/load.ts';
-import { StigmemHttpError, StigmemIdentityError, StigmemNetworkError, StigmemSchemaError, StigmemTimeoutError, StigmemTooLargeError } from '../../src/stigmem/errors.ts';
+import {
+  StigmemHttpError,
+  StigmemIdentityError,
+  StigmemNetworkError,
+  StigmemSchemaError,
+  StigmemTimeoutError,
+  StigmemTooLargeError,
+} from '../../src/stigmem/errors.ts';
 
 const site = { method: 'GET', path: '/v1/x' };
-const http = (status: number, retryAfterMs: number | null = null) => new StigmemHttpError(site, { status, statusText: 'X', detail: 'why', retryAfterMs });
+const http = (status: number, retryAfterMs: number | null = null) =>
+  new StigmemHttpError(site, { status, statusText: 'X', detail: 'why', retryAfterMs });
 
 describe('the only mapping from what can go wrong to ApplicationFailure', () => {
   test.each([

@@ -7,7 +7,14 @@ const input: NoticeInput = {
   reference: '01a20666',
   at: '2026-11-23T03:00:00.000Z',
   ours: { contact: { name: 'Home operations', contact: 'ops@home.example' }, nodeId: 'node:ours' },
-  peer: { nodeId: 'node:peer', url: 'https://peer.example', entityUri: 'stigmem://peer.example/node/self', peerIds: ['row-1'], nodeIds: ['node:peer'], allowedScopes: ['company'] },
+  peer: {
+    nodeId: 'node:peer',
+    url: 'https://peer.example',
+    entityUri: 'stigmem://peer.example/node/self',
+    peerIds: ['row-1'],
+    nodeIds: ['node:peer'],
+    allowedScopes: ['company'],
+  },
   alerts: [
     { name: 'peer_replay_burst', at: '2026-11-23T01:00:00Z', corroborated: true, why: 'rule secret-rule-7', eventIds: ['ev-1', 'ev-2'] },
     { name: 'peer_capability_violation', at: null, corroborated: false, why: 'no event', eventIds: [] },
@@ -112,7 +119,12 @@ describe('hostile strings', () => {
       alerts: [{ name: attack, at: attack, corroborated: true, why: attack, eventIds: [attack] }],
       plan: { scopes: [attack], examples: [attack], affected: 1, unreadable: 0 },
     };
-    const honest = { ...hostile, peer: { ...input.peer, nodeIds: ['n'] }, alerts: [{ name: 'a', at: 'b', corroborated: true, why: 'c', eventIds: ['d'] }], plan: { scopes: ['s'], examples: ['e'], affected: 1, unreadable: 0 } };
+    const honest = {
+      ...hostile,
+      peer: { ...input.peer, nodeIds: ['n'] },
+      alerts: [{ name: 'a', at: 'b', corroborated: true, why: 'c', eventIds: ['d'] }],
+      plan: { scopes: ['s'], examples: ['e'], affected: 1, unreadable: 0 },
+    };
     for (const make of [peerNotice, localNotice, (of: NoticeInput) => downstreamNotice(of, of.plan?.scopes ?? [])]) {
       const [bad, good] = [make(hostile).markdown.split('\n'), make(honest).markdown.split('\n')];
       expect(bad).toHaveLength(good.length);

@@ -30,7 +30,10 @@ describe('the way a fact is undone', () => {
   });
 
   it('says what it does to a fact of ours that a pending one may hide, whatever its scope', () => {
-    expect(judgeOne(quarantined({ status: 'pending', why: 'instruction_federation_inbound' }), { with: { others: [ours({ scope: 'public' })] } }).ours).toContain('o1');
+    expect(
+      judgeOne(quarantined({ status: 'pending', why: 'instruction_federation_inbound' }), { with: { others: [ours({ scope: 'public' })] } })
+        .ours,
+    ).toContain('o1');
   });
 
   it('never puts an id that is no plain word into the SQL of a hold', () => {
@@ -46,11 +49,13 @@ describe('the way a fact is undone', () => {
 
 describe('survivesNormalisation', () => {
   it('holds only for what lower case and white space rules leave alone for sure', () => {
-    fc.assert(fc.property(fc.string({ unit: 'binary', maxLength: 60 }), (text) => {
-      if (!survivesNormalisation(text)) return;
-      expect(text).toBe(text.toLowerCase().trim().replace(/\s+/g, '-'));
-      expect(text).toMatch(/^[!-~]+$/);
-    }));
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary', maxLength: 60 }), (text) => {
+        if (!survivesNormalisation(text)) return;
+        expect(text).toBe(text.toLowerCase().trim().replace(/\s+/g, '-'));
+        expect(text).toMatch(/^[!-~]+$/);
+      }),
+    );
     expect(survivesNormalisation('stigmem://ours.test/svc/pay')).toBe(true);
     expect(survivesNormalisation('a b')).toBe(false);
     expect(survivesNormalisation('')).toBe(false);
@@ -72,39 +77,47 @@ const given: fc.Arbitrary<Given> = fc.record({
 const many = fc.uniqueArray(given, { selector: ({ id }) => id, maxLength: 20 });
 
 describe('whatever is delivered', () => {
-  it('a fact that is not the peer\'s is never in the plan', () => {
-    fc.assert(fc.property(many, (all) => {
-      const own = new Set(all.filter(({ receivedFrom, origin }) => receivedFrom === peerNode || origin === peerNode).map(({ id }) => id));
-      const judged = judge(all.map(fact)).judged;
-      expect(new Set(judged.map(({ id }) => id))).toEqual(own);
-    }));
+  it("a fact that is not the peer's is never in the plan", () => {
+    fc.assert(
+      fc.property(many, (all) => {
+        const own = new Set(all.filter(({ receivedFrom, origin }) => receivedFrom === peerNode || origin === peerNode).map(({ id }) => id));
+        const judged = judge(all.map(fact)).judged;
+        expect(new Set(judged.map(({ id }) => id))).toEqual(own);
+      }),
+    );
   });
 
   it('an honest fact elsewhere changes no judgement of another', () => {
-    fc.assert(fc.property(many, (all) => {
-      const facts = all.map(fact);
-      // Documented exceptions: what marks the turn moves the window, and many make a burst. An honest one does neither.
-      const unrelated = fact({ id: 'unrelated', entity: 'stigmem://peer.test/un/related', arrivedAt: '2026-11-21T00:00:00.000Z' });
-      expect(judge([...facts, unrelated]).judged.filter(({ id }) => id !== 'unrelated')).toEqual(judge(facts).judged);
-    }));
+    fc.assert(
+      fc.property(many, (all) => {
+        const facts = all.map(fact);
+        // Documented exceptions: what marks the turn moves the window, and many make a burst. An honest one does neither.
+        const unrelated = fact({ id: 'unrelated', entity: 'stigmem://peer.test/un/related', arrivedAt: '2026-11-21T00:00:00.000Z' });
+        expect(judge([...facts, unrelated]).judged.filter(({ id }) => id !== 'unrelated')).toEqual(judge(facts).judged);
+      }),
+    );
   });
 
   it('the order of the facts changes nothing', () => {
-    fc.assert(fc.property(many, (all) => {
-      const facts = all.map(fact);
-      expect(planHash(judge(facts.toReversed()).judged)).toBe(planHash(judge(facts).judged));
-    }));
+    fc.assert(
+      fc.property(many, (all) => {
+        const facts = all.map(fact);
+        expect(planHash(judge(facts.toReversed()).judged)).toBe(planHash(judge(facts).judged));
+      }),
+    );
   });
 
   it('retract is never proposed where a live fact of others stands, or where POST would change the entity', () => {
-    fc.assert(fc.property(many, (all) => {
-      const others = [ours({ entity: 'stigmem://ours.test/a/b', relation: 'memory:a' })];
-      for (const { action, entity, relation, scope } of judge(all.map(fact), { with: { others } }).judged) {
-        if (action !== 'retract') continue;
-        expect(survivesNormalisation(entity)).toBe(true);
-        expect([entity, relation, scope]).not.toEqual(['stigmem://ours.test/a/b', 'memory:a', 'company']);
-      }
-    }));
+    fc.assert(
+      fc.property(many, (all) => {
+        const others = [ours({ entity: 'stigmem://ours.test/a/b', relation: 'memory:a' })];
+        for (const { action, entity, relation, scope } of judge(all.map(fact), { with: { others } }).judged) {
+          if (action !== 'retract') continue;
+          expect(survivesNormalisation(entity)).toBe(true);
+          expect([entity, relation, scope]).not.toEqual(['stigmem://ours.test/a/b', 'memory:a', 'company']);
+        }
+      }),
+    );
   });
 });
 
@@ -133,7 +146,10 @@ describe('comparePlans', () => {
 
   it('carries over what people kept while the fact is the same, and asks again when it is not', () => {
     expect(comparePlans([keep(one('a'))], [one('a')])).toMatchObject({ go: [{ action: 'keep' }], next: [] });
-    expect(comparePlans([keep(one('a'))], [one('a'), one('c')]).next.map(({ id, action }) => [id, action])).toEqual([['c', 'retract'], ['a', 'keep']]);
+    expect(comparePlans([keep(one('a'))], [one('a'), one('c')]).next.map(({ id, action }) => [id, action])).toEqual([
+      ['c', 'retract'],
+      ['a', 'keep'],
+    ]);
     expect(comparePlans([keep(one('a'))], [one('a', { confidence: 0.5 })]).next).toMatchObject([{ id: 'a', action: 'retract' }]);
   });
 

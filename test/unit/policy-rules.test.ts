@@ -17,22 +17,80 @@ describe('an honest fact of the peer', () => {
 describe.each([
   { rule: 'neverGrantedScope', bad: judgeOne(fact({ scope: 'team' })), good: judgeOne(fact({ scope: 'public' })) },
   { rule: 'instruction', bad: judgeOne(fact({ interpretAs: 'instruction' })), good: judgeOne(fact()) },
-  { rule: 'instruction', bad: judgeOne(quarantined({ status: 'pending', why: 'instruction_federation_inbound' })), good: judgeOne(quarantined({ status: 'pending' })) },
-  { rule: 'forgedMetaFact', bad: judgeOne(fact({ relation: 'stigmem:received_from' })), good: judgeOne(fact({ relation: 'memory:received_from' })) },
-  { rule: 'impossibleTime', bad: judgeOne(fact({ timestamp: '2099-01-01T00:00:00Z' })), good: judgeOne(fact({ timestamp: '2026-11-23T00:04:00Z' })) },
-  { rule: 'impossibleTime', bad: judgeOne(fact({ timestamp: '2001-01-01T00:00:00Z' })), good: judgeOne(fact({ timestamp: '2026-11-01T00:00:00Z' })) },
-  { rule: 'impossibleTime', bad: judgeOne(fact({ timestamp: 'zzz' })), good: judgeOne(fact({ timestamp: '2026-11-23T00:00:00.123456+00:00' })) },
-  { rule: 'impossibleTime', bad: judgeOne(fact({ timestamp: '5' })), good: judgeOne(fact({ timestamp: '2001-01-01T00:00:00Z', arrivedAt: null })) },
-  { rule: 'sensitiveScope', bad: judgeOne(fact({ scope: 'team' }), { peer: { nodeIds: new Set(['stigmem:node:peer']), entityUris: new Set(), allowedScopes: new Set(['team']) } }), good: judgeOne(fact()) },
+  {
+    rule: 'instruction',
+    bad: judgeOne(quarantined({ status: 'pending', why: 'instruction_federation_inbound' })),
+    good: judgeOne(quarantined({ status: 'pending' })),
+  },
+  {
+    rule: 'forgedMetaFact',
+    bad: judgeOne(fact({ relation: 'stigmem:received_from' })),
+    good: judgeOne(fact({ relation: 'memory:received_from' })),
+  },
+  {
+    rule: 'impossibleTime',
+    bad: judgeOne(fact({ timestamp: '2099-01-01T00:00:00Z' })),
+    good: judgeOne(fact({ timestamp: '2026-11-23T00:04:00Z' })),
+  },
+  {
+    rule: 'impossibleTime',
+    bad: judgeOne(fact({ timestamp: '2001-01-01T00:00:00Z' })),
+    good: judgeOne(fact({ timestamp: '2026-11-01T00:00:00Z' })),
+  },
+  {
+    rule: 'impossibleTime',
+    bad: judgeOne(fact({ timestamp: 'zzz' })),
+    good: judgeOne(fact({ timestamp: '2026-11-23T00:00:00.123456+00:00' })),
+  },
+  {
+    rule: 'impossibleTime',
+    bad: judgeOne(fact({ timestamp: '5' })),
+    good: judgeOne(fact({ timestamp: '2001-01-01T00:00:00Z', arrivedAt: null })),
+  },
+  {
+    rule: 'sensitiveScope',
+    bad: judgeOne(fact({ scope: 'team' }), {
+      peer: { nodeIds: new Set(['stigmem:node:peer']), entityUris: new Set(), allowedScopes: new Set(['team']) },
+    }),
+    good: judgeOne(fact()),
+  },
   { rule: 'agentControlRelation', bad: judgeOne(fact({ relation: 'agent:goal' })), good: judgeOne(fact({ relation: 'agents:goal' })) },
-  { rule: 'promotedFromQuarantine', bad: judgeOne(quarantined({ status: 'promoted' })), good: judgeOne(quarantined({ status: 'pending' })) },
-  { rule: 'unnormalisedEntity', bad: judgeOne(fact({ entity: 'stigmem://PEER.test/a/b' })), good: judgeOne(fact({ entity: 'stigmem://peer.test/a/b' })) },
+  {
+    rule: 'promotedFromQuarantine',
+    bad: judgeOne(quarantined({ status: 'promoted' })),
+    good: judgeOne(quarantined({ status: 'pending' })),
+  },
+  {
+    rule: 'unnormalisedEntity',
+    bad: judgeOne(fact({ entity: 'stigmem://PEER.test/a/b' })),
+    good: judgeOne(fact({ entity: 'stigmem://peer.test/a/b' })),
+  },
   { rule: 'unnormalisedEntity', bad: judgeOne(fact({ entity: '' })), good: judgeOne(fact({ entity: 'svc:pay' })) },
-  { rule: 'afterFence', bad: judgeOne(fact({ arrivedAt: after }), { with: { fencedAt: turnedAt } }), good: judgeOne(fact({ arrivedAt: turnedAt }), { with: { fencedAt: turnedAt } }) },
-  { rule: 'afterFirstSuspicious', bad: judgeOne(fact({ arrivedAt: after }), {}, [marker()]), good: judgeOne(fact({ arrivedAt: shortlyBefore }), {}, [marker()]) },
-  { rule: 'afterFirstSuspicious', bad: judgeOne(fact({ arrivedAt: after }), { firstBad: { at: turnedAt, from: 'operator' } }), good: judgeOne(fact({ arrivedAt: after }), { firstBad: { at: turnedAt, from: 'audit' } }) },
-  { rule: 'closeToFirstSuspicious', bad: judgeOne(fact({ ...foreign, arrivedAt: shortlyBefore }), {}, [marker()]), good: judgeOne(fact({ ...foreign }), {}, [marker()]) },
-  { rule: 'foreignSource', bad: judgeOne(fact({ ...foreign, arrivedAt: shortlyBefore }), {}, [marker()]), good: judgeOne(fact({ arrivedAt: shortlyBefore }), {}, [marker()]) },
+  {
+    rule: 'afterFence',
+    bad: judgeOne(fact({ arrivedAt: after }), { with: { fencedAt: turnedAt } }),
+    good: judgeOne(fact({ arrivedAt: turnedAt }), { with: { fencedAt: turnedAt } }),
+  },
+  {
+    rule: 'afterFirstSuspicious',
+    bad: judgeOne(fact({ arrivedAt: after }), {}, [marker()]),
+    good: judgeOne(fact({ arrivedAt: shortlyBefore }), {}, [marker()]),
+  },
+  {
+    rule: 'afterFirstSuspicious',
+    bad: judgeOne(fact({ arrivedAt: after }), { firstBad: { at: turnedAt, from: 'operator' } }),
+    good: judgeOne(fact({ arrivedAt: after }), { firstBad: { at: turnedAt, from: 'audit' } }),
+  },
+  {
+    rule: 'closeToFirstSuspicious',
+    bad: judgeOne(fact({ ...foreign, arrivedAt: shortlyBefore }), {}, [marker()]),
+    good: judgeOne(fact({ ...foreign }), {}, [marker()]),
+  },
+  {
+    rule: 'foreignSource',
+    bad: judgeOne(fact({ ...foreign, arrivedAt: shortlyBefore }), {}, [marker()]),
+    good: judgeOne(fact({ arrivedAt: shortlyBefore }), {}, [marker()]),
+  },
   {
     rule: 'aboutOurs',
     bad: judgeOne(fact({ entity: 'stigmem://ours.test/svc/pay', arrivedAt: shortlyBefore }), {}, [marker()]),
@@ -43,7 +101,11 @@ describe.each([
     bad: judgeOne(fact({ arrivedAt: '2026-11-23T00:59:59.100Z' }), {}, [marker()]),
     good: judgeOne(fact({ arrivedAt: '2026-11-23T00:59:58.500Z' }), {}, [marker()]),
   },
-  { rule: 'shadowsOurs', bad: judgeOne(fact({ arrivedAt: shortlyBefore }), { with: { others: [ours()] } }, [marker()]), good: judgeOne(fact({ arrivedAt: shortlyBefore }), {}, [marker()]) },
+  {
+    rule: 'shadowsOurs',
+    bad: judgeOne(fact({ arrivedAt: shortlyBefore }), { with: { others: [ours()] } }, [marker()]),
+    good: judgeOne(fact({ arrivedAt: shortlyBefore }), {}, [marker()]),
+  },
 ])('$rule', ({ rule, bad, good }) => {
   it('undoes what it is about', () => {
     expect(bad.rule.split('+')).toContain(rule);
@@ -77,7 +139,9 @@ describe('rules that are not enough alone', () => {
 
   it('a source of local writers is foreign, and so is an unknown authority, once the peer turned', () => {
     const near = { arrivedAt: shortlyBefore };
-    expect(judgeOne(fact({ ...near, source: 'cron' }), { with: { localSources: new Set(['cron']) } }, [marker()]).rule).toContain('foreignSource');
+    expect(judgeOne(fact({ ...near, source: 'cron' }), { with: { localSources: new Set(['cron']) } }, [marker()]).rule).toContain(
+      'foreignSource',
+    );
     expect(judgeOne(fact({ ...near, source: 'stigmem://other.test/a/b' }), {}, [marker()]).rule).toContain('foreignSource');
     expect(judgeOne(fact({ ...near, source: 'cron' }), {}, [marker()]).action).toBe('keep');
   });
@@ -90,14 +154,21 @@ describe('rules that are not enough alone', () => {
 
 describe('the first suspicious arrival', () => {
   it('is the earliest of what no honest node could send, by our own clock', () => {
-    expect(judge([marker(after), { ...marker(turnedAt), id: 'earlier' }, fact()]).firstSuspicious).toEqual({ at: turnedAt, from: 'arrival' });
+    expect(judge([marker(after), { ...marker(turnedAt), id: 'earlier' }, fact()]).firstSuspicious).toEqual({
+      at: turnedAt,
+      from: 'arrival',
+    });
   });
 
   it('is not moved by an old fact that an honest node could have sent', () => {
     const old = fact({ id: 'old', relation: 'agent:goal' });
     const judged = judge([old, fact({ id: 'later', arrivedAt: shortlyBefore }), marker()]);
     expect(judged.firstSuspicious?.at).toBe(turnedAt);
-    expect(judged.judged.map(({ id, action }) => [id, action])).toEqual([['later', 'keep'], ['marker', 'retract'], ['old', 'retract']]);
+    expect(judged.judged.map(({ id, action }) => [id, action])).toEqual([
+      ['later', 'keep'],
+      ['marker', 'retract'],
+      ['old', 'retract'],
+    ]);
   });
 
   it('is null when nothing is suspicious', () => {

@@ -53,17 +53,46 @@ it('shows outcome, open steps, residual risk, coverage and refusals, and lets no
 it('seals report and status, checks the folder, and says when it does not verify', async () => {
   const evidenceDir = mkdtempSync(join(tmpdir(), 'close-'));
   const temporal = new Client({ connection: Connection.lazy({ address: '127.0.0.1:1' }) });
-  const deps: Deps = { temporal, node: new Stigmem({ url: 'http://127.0.0.1:1', adminKey: 'k' }), nodeUrl: '', evidenceDir, policyFile: undefined, contactsFile: undefined, webhookUrl: undefined, peerAllow: [], concurrency: 1, writesPerHour: 1, writeHeadroom: 0 };
+  const deps: Deps = {
+    temporal,
+    node: new Stigmem({ url: 'http://127.0.0.1:1', adminKey: 'k' }),
+    nodeUrl: '',
+    evidenceDir,
+    policyFile: undefined,
+    contactsFile: undefined,
+    webhookUrl: undefined,
+    peerAllow: [],
+    concurrency: 1,
+    writesPerHour: 1,
+    writeHeadroom: 0,
+  };
   const ref: IncidentRef = { incident: status.incident, firstRun: 'run-1', mode: 'live', phase: 'closed', round: 1, at };
   const seal = (head = '') =>
-    new MockActivityEnvironment().run((): Promise<Sealed> => closeActivities(deps).seal({ ref, outcome: 'expelled', closing, status: { ...status, evidence: { head, entries: 1 } }, alerts, ours: null, peer: null }));
+    new MockActivityEnvironment().run((): Promise<Sealed> =>
+      closeActivities(deps).seal({
+        ref,
+        outcome: 'expelled',
+        closing,
+        status: { ...status, evidence: { head, entries: 1 } },
+        alerts,
+        ours: null,
+        peer: null,
+      }),
+    );
   const sealed = await seal();
   expect(sealed).toMatchObject({ outcome: 'verified', report: 'files/report.md' });
   const { dir } = await EvidenceStore.open(evidenceDir, status.incident, at);
   expect(readFileSync(join(dir, sealed.report), 'utf8')).toContain('Incident report');
   // A head that history knows and the chain lacks: lines were cut off its end.
-  expect(await seal(`sha256:${'9'.repeat(64)}`)).toMatchObject({ outcome: 'unverified', detail: expect.stringContaining('does NOT verify') });
+  expect(await seal(`sha256:${'9'.repeat(64)}`)).toMatchObject({
+    outcome: 'unverified',
+    detail: expect.stringContaining('does NOT verify'),
+  });
   await seal();
   writeFileSync(join(dir, sealed.report), 'changed');
-  expect(await new MockActivityEnvironment().run(() => closeActivities(deps).seal({ ref: { ...ref, round: 2 }, outcome: 'expelled', status, alerts, ours: null, peer: null }))).toMatchObject({ outcome: 'verified' });
+  expect(
+    await new MockActivityEnvironment().run(() =>
+      closeActivities(deps).seal({ ref: { ...ref, round: 2 }, outcome: 'expelled', status, alerts, ours: null, peer: null }),
+    ),
+  ).toMatchObject({ outcome: 'verified' });
 });

@@ -53,12 +53,22 @@ describe('what is sent', () => {
 
   test('the questions of an ordinary agent carry the agent key, the others the admin key, public documents none', async () => {
     const { client, server } = await node((_asked, response) => json(response, { detail: 'no' }, 404), { agentKey: AGENT_KEY });
-    const asAgent = [client.card('stigmem://x/y', 'local'), client.recall({ query: 'x', scope: 'local' }), client.agentFactsPage(), client.synthesize('local')];
+    const asAgent = [
+      client.card('stigmem://x/y', 'local'),
+      client.recall({ query: 'x', scope: 'local' }),
+      client.agentFactsPage(),
+      client.synthesize('local'),
+    ];
     await Promise.allSettled(asAgent);
     expect(server.asked.map(({ authorization }) => authorization)).toEqual(asAgent.map(() => `Bearer ${AGENT_KEY}`));
     await Promise.allSettled([client.wellKnown(), client.manifest()]);
     await Promise.allSettled([client.factsPage(), client.peers()]);
-    expect(server.asked.slice(4).map(({ authorization }) => authorization)).toEqual([undefined, undefined, `Bearer ${KEY}`, `Bearer ${KEY}`]);
+    expect(server.asked.slice(4).map(({ authorization }) => authorization)).toEqual([
+      undefined,
+      undefined,
+      `Bearer ${KEY}`,
+      `Bearer ${KEY}`,
+    ]);
   });
 
   test('one call is one request, whatever the answer', async () => {
@@ -76,7 +86,9 @@ describe('what is sent', () => {
   });
 
   test.each(['two words', '', 'line\nbreak', 'späß'])('a key that can be no header is refused, and not repeated: %j', (adminKey) => {
-    expect(() => new Stigmem({ url: 'http://127.0.0.1:1', adminKey })).toThrow(new TypeError('adminKey: expected printable ASCII without spaces'));
+    expect(() => new Stigmem({ url: 'http://127.0.0.1:1', adminKey })).toThrow(
+      new TypeError('adminKey: expected printable ASCII without spaces'),
+    );
   });
 
   test.each(['ftp://127.0.0.1', 'http://user:pass@127.0.0.1'])('a URL that is no plain http address is refused: %s', (url) => {
@@ -90,7 +102,7 @@ describe('answers that are errors', () => {
     [403, 'GET /v1/federation/peers: 403 Forbidden: bad key'],
     [429, 'GET /v1/federation/peers: 429 Too Many Requests: bad key'],
     [500, 'GET /v1/federation/peers: 500 Internal Server Error: bad key'],
-  ])('%i gives status and the node\'s detail', async (status, message) => {
+  ])("%i gives status and the node's detail", async (status, message) => {
     const { client } = await node((_asked, response) => json(response, { detail: 'bad key' }, status));
     const error = await failure(client.peers(), StigmemHttpError);
     expect(error).toMatchObject({ code: 'STIGMEM_HTTP', status, method: 'GET', path: '/v1/federation/peers', detail: 'bad key', message });
@@ -122,7 +134,9 @@ describe('answers that are errors', () => {
   });
 
   test('Retry-After as a future HTTP date reads as the time until then', async () => {
-    const { client } = await node((_asked, response) => json(response, {}, 429, { 'retry-after': new Date(Date.now() + 60_000).toUTCString() }));
+    const { client } = await node((_asked, response) =>
+      json(response, {}, 429, { 'retry-after': new Date(Date.now() + 60_000).toUTCString() }),
+    );
     const { retryAfterMs } = await failure(client.peers(), StigmemHttpError);
     expect(retryAfterMs).toBeGreaterThan(55_000);
     expect(retryAfterMs).toBeLessThanOrEqual(60_000);
@@ -142,14 +156,24 @@ describe('answers that are errors', () => {
 });
 
 describe('answers that are not what the node is known to send', () => {
-  const send = (body: string, type = 'application/json'): Handler => (_asked, response) => {
-    response.writeHead(200, { 'content-type': type }).end(body);
-  };
+  const send =
+    (body: string, type = 'application/json'): Handler =>
+    (_asked, response) => {
+      response.writeHead(200, { 'content-type': type }).end(body);
+    };
 
   test.each([
-    ['half a JSON', send('{"peers":[{"peer_id":"a"'), { field: 'body', expected: 'application/json', came: '24 characters that are not complete: {"peers":[{"peer_id":"a"' }],
+    [
+      'half a JSON',
+      send('{"peers":[{"peer_id":"a"'),
+      { field: 'body', expected: 'application/json', came: '24 characters that are not complete: {"peers":[{"peer_id":"a"' },
+    ],
     ['nothing', send(''), { field: 'body', expected: 'application/json', came: 'an empty body' }],
-    ['HTML with 200', send('<h1>hi</h1>', 'text/html'), { field: 'content-type', expected: 'application/json', came: 'text/html: <h1>hi</h1>' }],
+    [
+      'HTML with 200',
+      send('<h1>hi</h1>', 'text/html'),
+      { field: 'content-type', expected: 'application/json', came: 'text/html: <h1>hi</h1>' },
+    ],
     ['no list', send('{"peers":{"a":1}}'), { field: 'peers', expected: 'array', came: 'an object with a' }],
     ['a field gone', send('{"peers":[{"node_id":"n"}]}'), { field: 'peers.0.peer_id', expected: 'string', came: 'nothing' }],
     ['a field of another type', send('{"peers":[{"peer_id":7}]}'), { field: 'peers.0.peer_id', expected: 'string', came: 'number 7' }],
@@ -181,7 +205,11 @@ describe('no answer', () => {
     const client = new Stigmem({ url: server.url, adminKey: KEY });
     open.push(client);
     const error = await failure(client.peers(), StigmemNetworkError);
-    expect(error).toMatchObject({ code: 'STIGMEM_NETWORK', errno: 'ECONNREFUSED', message: 'GET /v1/federation/peers: network failure: ECONNREFUSED' });
+    expect(error).toMatchObject({
+      code: 'STIGMEM_NETWORK',
+      errno: 'ECONNREFUSED',
+      message: 'GET /v1/federation/peers: network failure: ECONNREFUSED',
+    });
   });
 
   test('the connection is cut in the middle of the body', async () => {
@@ -194,7 +222,11 @@ describe('no answer', () => {
 
   test.each([
     ['no headers', (): void => undefined],
-    ['a body that never ends', (_asked: unknown, response: Parameters<Handler>[1]): void => void response.writeHead(200, { 'content-type': 'application/json' }).write('{')],
+    [
+      'a body that never ends',
+      (_asked: unknown, response: Parameters<Handler>[1]): void =>
+        void response.writeHead(200, { 'content-type': 'application/json' }).write('{'),
+    ],
   ])('%s: the whole call ends at timeoutMs', async (_name, handler) => {
     const { client } = await node(handler, { timeoutMs: 60 });
     expect(await failure(client.peers(), StigmemTimeoutError)).toMatchObject({
@@ -204,7 +236,7 @@ describe('no answer', () => {
     });
   });
 
-  test('the caller\'s signal ends the call with the caller\'s own reason', async () => {
+  test("the caller's signal ends the call with the caller's own reason", async () => {
     const controller = new AbortController();
     const reason = new Error('cancelled by the workflow');
     const { client } = await node(() => controller.abort(reason));
@@ -220,10 +252,20 @@ describe('no answer', () => {
 describe('secrets', () => {
   const jwt = 'eyJhbGciOiJFZERTQSJ9.eyJpc3MiOiJ4In0.c2lnbmF0dXJl';
   test.each([
-    ['as JSON detail', (response: Parameters<typeof json>[0]) => json(response, { detail: `no: Bearer ${KEY}, ${AGENT_KEY}, ${jwt}` }, 401)],
+    [
+      'as JSON detail',
+      (response: Parameters<typeof json>[0]) => json(response, { detail: `no: Bearer ${KEY}, ${AGENT_KEY}, ${jwt}` }, 401),
+    ],
     ['as HTML', (response: Parameters<typeof json>[0]) => response.writeHead(500).end(`<p>${KEY} ${AGENT_KEY} bearer ${jwt}</p>`)],
-    ['as a redirect', (response: Parameters<typeof json>[0]) => response.writeHead(302, { location: `/?k=${KEY}&a=${AGENT_KEY}&t=${jwt}` }).end()],
-    ['as broken JSON', (response: Parameters<typeof json>[0]) => response.writeHead(200, { 'content-type': 'application/json' }).end(`{"k":"${KEY} ${AGENT_KEY} ${jwt}`)],
+    [
+      'as a redirect',
+      (response: Parameters<typeof json>[0]) => response.writeHead(302, { location: `/?k=${KEY}&a=${AGENT_KEY}&t=${jwt}` }).end(),
+    ],
+    [
+      'as broken JSON',
+      (response: Parameters<typeof json>[0]) =>
+        response.writeHead(200, { 'content-type': 'application/json' }).end(`{"k":"${KEY} ${AGENT_KEY} ${jwt}`),
+    ],
     ['as a value of the wrong type', (response: Parameters<typeof json>[0]) => json(response, { peers: `${KEY} ${AGENT_KEY} ${jwt}` })],
     ['as a field name', (response: Parameters<typeof json>[0]) => json(response, { peers: { [KEY]: 1, [AGENT_KEY]: 2, [jwt]: 3 } })],
   ])('a server that echoes keys %s finds them redacted', async (_name, answer) => {

@@ -65,7 +65,12 @@ describe('federation audit', () => {
     const found = await collectFederationAudit(await client(auditOf(all)));
     expect(found.complete).toBe(true);
     expect(new Set(found.items.map(({ id }) => id))).toEqual(new Set(all.map(({ id }) => id)));
-    expect(found.items.map(({ ts }) => ts)).toEqual(found.items.map(({ ts }) => ts).sort().reverse());
+    expect(found.items.map(({ ts }) => ts)).toEqual(
+      found.items
+        .map(({ ts }) => ts)
+        .sort()
+        .reverse(),
+    );
   });
 
   test('a kind that floods is shown complete for the peer when its names each close', async () => {
@@ -75,7 +80,7 @@ describe('federation audit', () => {
     expect(found.items).toHaveLength(320);
   });
 
-  test('a flood under the peer\'s own name is swept and said, with an estimate', async () => {
+  test("a flood under the peer's own name is swept and said, with an estimate", async () => {
     const all = events(4000, {});
     const found = await collectFederationAudit(await client(auditOf(all)), { peerIds: ['row-1'] });
     expect(found.complete).toBe(false);
@@ -86,7 +91,7 @@ describe('federation audit', () => {
     expect(about).toBeLessThan(6000);
   });
 
-  test('events that name the peer only in their detail are the peer\'s; a longer name is not', async () => {
+  test("events that name the peer only in their detail are the peer's; a longer name is not", async () => {
     const all = [
       ...events(1, { peer_id: 'stigmem://peer.test', detail: { node_id: 'stigmem:node:1' } }),
       ...events(1, { peer_id: 'x', detail: { iss: 'stigmem:node:12' } }),
@@ -131,8 +136,10 @@ describe('sweep', () => {
 });
 
 describe('audit', () => {
-  const HEAD = 'id,fact_id,event_type,principal_entity_uri,principal_oidc_sub,source,attested_key_id,attested_key_entity_uri,attested_key_description,fact_entity,fact_relation,fact_value_type,fact_value_v,fact_scope,ts\r\n';
-  const csv = (response: Parameters<typeof json>[0], body: string): void => void response.writeHead(200, { 'content-type': 'text/csv; charset=utf-8' }).end(body);
+  const HEAD =
+    'id,fact_id,event_type,principal_entity_uri,principal_oidc_sub,source,attested_key_id,attested_key_entity_uri,attested_key_description,fact_entity,fact_relation,fact_value_type,fact_value_v,fact_scope,ts\r\n';
+  const csv = (response: Parameters<typeof json>[0], body: string): void =>
+    void response.writeHead(200, { 'content-type': 'text/csv; charset=utf-8' }).end(body);
   const row = (id: string, ts: string): string => `${id},,admin_action,stigmem://a,,s,,,,,,,,,${ts}\r\n`;
 
   test('an export below its limit is the whole log; a value with commas, quotes and line breaks survives', async () => {
@@ -146,7 +153,8 @@ describe('audit', () => {
     ]);
   });
 
-  const full = (): string => HEAD + Array.from({ length: 50_000 }, (_, at) => row(`e${at}`, `2026-${String(at).padStart(6, '0')}`)).join('');
+  const full = (): string =>
+    HEAD + Array.from({ length: 50_000 }, (_, at) => row(`e${at}`, `2026-${String(at).padStart(6, '0')}`)).join('');
 
   test('a full export is joined with the newest pages down to where they meet', async () => {
     const page = (id: string, ts: string): unknown => ({ id, fact_id: 'f', event_type: 'fact_write', source: 's', ts });
@@ -162,7 +170,9 @@ describe('audit', () => {
   });
 
   test('a full export whose newer pages fail with 500 is said to be incomplete', async () => {
-    const stigmem = await client(({ url }, response) => (url.startsWith('/v1/audit/export') ? csv(response, full()) : json(response, {}, 500)));
+    const stigmem = await client(({ url }, response) =>
+      url.startsWith('/v1/audit/export') ? csv(response, full()) : json(response, {}, 500),
+    );
     expect(await collectAudit(stigmem)).toMatchObject({ complete: false, why: expect.stringContaining('answers with 500') });
   });
 
@@ -170,7 +180,10 @@ describe('audit', () => {
     const stigmem = await client(({ url }, response) =>
       url.startsWith('/v1/audit/export')
         ? json(response, { detail: 'Not Found' }, 404)
-        : json(response, { entries: [{ id: url.includes('cursor') ? 'old' : 'new', fact_id: 'f', event_type: 'x', source: 's', ts: '1' }], cursor: url.includes('cursor') ? null : 'c' }),
+        : json(response, {
+            entries: [{ id: url.includes('cursor') ? 'old' : 'new', fact_id: 'f', event_type: 'x', source: 's', ts: '1' }],
+            cursor: url.includes('cursor') ? null : 'c',
+          }),
     );
     expect(await collectAudit(stigmem)).toMatchObject({ complete: true, asked: 3, items: [{ id: 'new' }, { id: 'old' }] });
   });
@@ -182,7 +195,13 @@ describe('audit', () => {
 });
 
 test.each([
-  ['a,b\r\n1,2\r\n', [['a', 'b'], ['1', '2']]],
+  [
+    'a,b\r\n1,2\r\n',
+    [
+      ['a', 'b'],
+      ['1', '2'],
+    ],
+  ],
   ['a,"b""c,\n"', [['a', 'b"c,\n']]],
   ['a,\n', [['a', '']]],
   ['a,"b', null],

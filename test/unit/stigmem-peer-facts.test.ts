@@ -19,7 +19,14 @@ async function client(handler: Handler): Promise<Stigmem> {
 }
 
 describe('quarantine', () => {
-  const entry = (id: number): unknown => ({ fact_id: `f${id}`, entity: 'e', relation: 'r', source: 's', quarantine_status: 'pending', timestamp: 't' });
+  const entry = (id: number): unknown => ({
+    fact_id: `f${id}`,
+    entity: 'e',
+    relation: 'r',
+    source: 's',
+    quarantine_status: 'pending',
+    timestamp: 't',
+  });
 
   test('every page is read, and the count agrees', async () => {
     const stigmem = await client(({ url }, response) => {
@@ -34,16 +41,28 @@ describe('quarantine', () => {
 
   test('a total that is never reached is said', async () => {
     const stigmem = await client((_asked, response) => json(response, { items: [entry(1)], total: 5 }));
-    expect(await collectQuarantine(stigmem)).toMatchObject({ complete: false, why: '1 quarantined facts seen, the node counts 5: the list moved while it was read' });
+    expect(await collectQuarantine(stigmem)).toMatchObject({
+      complete: false,
+      why: '1 quarantined facts seen, the node counts 5: the list moved while it was read',
+    });
   });
 });
 
 test('a node without counts gives what its pages show, and says what that does not prove', async () => {
   const fact = (id: string, sender: string | null): unknown => ({
-    id, entity: 'e', relation: 'r', value: { type: 'text', v: 'v' }, source: 's', timestamp: 't', scope: 'company', confidence: 1, received_from: sender,
+    id,
+    entity: 'e',
+    relation: 'r',
+    value: { type: 'text', v: 'v' },
+    source: 's',
+    timestamp: 't',
+    scope: 'company',
+    confidence: 1,
+    received_from: sender,
   });
   const stigmem = await client(({ url }, response) => {
-    if (url.startsWith('/v1/facts?') && url.includes('scope=company')) return json(response, { facts: [fact('a', 'bad'), fact('b', 'good'), fact('c', null)], cursor: null });
+    if (url.startsWith('/v1/facts?') && url.includes('scope=company'))
+      return json(response, { facts: [fact('a', 'bad'), fact('b', 'good'), fact('c', null)], cursor: null });
     if (url.startsWith('/v1/facts?')) return json(response, { facts: [], cursor: null });
     if (url.startsWith('/v1/quarantine')) return json(response, { items: [], total: 0 });
     return json(response, { detail: 'Not Found' }, 404);
@@ -55,7 +74,15 @@ test('a node without counts gives what its pages show, and says what that does n
 
 test('a fact that breaks every page that holds it hides only what is older', async () => {
   const fact = (id: string): unknown => ({
-    id, entity: id, relation: 'r', value: { type: 'text', v: 'v' }, source: 's', timestamp: 't', scope: 'company', confidence: 1, received_from: 'bad',
+    id,
+    entity: id,
+    relation: 'r',
+    value: { type: 'text', v: 'v' },
+    source: 's',
+    timestamp: 't',
+    scope: 'company',
+    confidence: 1,
+    received_from: 'bad',
   });
   const stigmem = await client(({ url }, response) => {
     const query = new URL(url, 'http://x').searchParams;
@@ -83,7 +110,10 @@ describe('verdict on the facts of a peer', () => {
   };
 
   test('complete when every receipt was followed', () => {
-    expect(judgePeerFacts(all)).toEqual({ complete: true, why: '3 facts of the peer; every one of 3 notes of receipt was followed to its fact' });
+    expect(judgePeerFacts(all)).toEqual({
+      complete: true,
+      why: '3 facts of the peer; every one of 3 notes of receipt was followed to its fact',
+    });
   });
 
   test.each([
@@ -101,13 +131,19 @@ describe('verdict on the facts of a peer', () => {
   });
 
   test('an arrival that could not be read is said, but the facts are complete', () => {
-    expect(judgePeerFacts({ ...all, noArrival: 2 })).toMatchObject({ complete: true, why: expect.stringContaining('2 without a readable time of arrival') });
+    expect(judgePeerFacts({ ...all, noArrival: 2 })).toMatchObject({
+      complete: true,
+      why: expect.stringContaining('2 without a readable time of arrival'),
+    });
   });
 });
 
 describe('capabilities', () => {
   test('documented routes of newer nodes are recognised whatever their parameters are called', async () => {
-    const paths = { '/v1/federation/peers/{id}': { get: {}, delete: {}, parameters: [] }, '/v1/federation/trust-scores/{peer}': { put: {} } };
+    const paths = {
+      '/v1/federation/peers/{id}': { get: {}, delete: {}, parameters: [] },
+      '/v1/federation/trust-scores/{peer}': { put: {} },
+    };
     const stigmem = await client((_asked, response) => json(response, { info: { version: '1.2.3' }, paths }));
     expect(await findCapabilities(stigmem)).toMatchObject({
       deletePeer: true,

@@ -31,10 +31,35 @@ const loopback: PeerReaderOptions = { allowPrivate: ['loopback'] };
 
 describe('addresses', () => {
   test.each([
-    '127.0.0.1', '127.9.9.9', '10.0.0.1', '172.16.0.1', '192.168.1.1', '169.254.169.254', '100.64.0.1', '0.0.0.0',
-    '224.0.0.1', '255.255.255.255', '240.0.0.1', '192.0.2.1', '198.18.0.1', '::', '::1', 'fe80::1', 'fe80::1%lo', 'fc00::1',
-    'fd12:3456::1', 'ff02::1', '::ffff:127.0.0.1', '::ffff:10.0.0.1', '::ffff:7f00:1', '64:ff9b::7f00:1', '2002:7f00:1::',
-    '2001:db8::1', '2001::1', 'not an address', '',
+    '127.0.0.1',
+    '127.9.9.9',
+    '10.0.0.1',
+    '172.16.0.1',
+    '192.168.1.1',
+    '169.254.169.254',
+    '100.64.0.1',
+    '0.0.0.0',
+    '224.0.0.1',
+    '255.255.255.255',
+    '240.0.0.1',
+    '192.0.2.1',
+    '198.18.0.1',
+    '::',
+    '::1',
+    'fe80::1',
+    'fe80::1%lo',
+    'fc00::1',
+    'fd12:3456::1',
+    'ff02::1',
+    '::ffff:127.0.0.1',
+    '::ffff:10.0.0.1',
+    '::ffff:7f00:1',
+    '64:ff9b::7f00:1',
+    '2002:7f00:1::',
+    '2001:db8::1',
+    '2001::1',
+    'not an address',
+    '',
   ])('%j is no public address', (address) => {
     expect(addressAllowed(address, [])).toBe(false);
   });
@@ -139,7 +164,9 @@ describe('reading a peer', () => {
   });
 
   test('one document that fails leaves the other', async () => {
-    const server = await peer((asked, response) => (asked.url.endsWith('manifest.json') ? json(response, { detail: 'none' }, 404) : json(response, WELL_KNOWN)));
+    const server = await peer((asked, response) =>
+      asked.url.endsWith('manifest.json') ? json(response, { detail: 'none' }, 404) : json(response, WELL_KNOWN),
+    );
     const reading = await readPeer(server.url, loopback);
     expect(reading.wellKnown?.node_id).toBe('stigmem:node:1');
     expect(reading.manifest).toBeUndefined();
@@ -182,7 +209,12 @@ describe('reading a peer', () => {
     });
     expect((await readPeer(deep.url, loopback)).errors[0]).toContain('at most 12 levels');
     const long = await peer((asked, response) =>
-      json(response, asked.url.endsWith('manifest.json') ? { ...MANIFEST, entities: ['e'.repeat(9000), ...Array.from({ length: 998 }, () => 'e')] } : { ...WELL_KNOWN, federation_pubkey: 'p'.repeat(9000) }),
+      json(
+        response,
+        asked.url.endsWith('manifest.json')
+          ? { ...MANIFEST, entities: ['e'.repeat(9000), ...Array.from({ length: 998 }, () => 'e')] }
+          : { ...WELL_KNOWN, federation_pubkey: 'p'.repeat(9000) },
+      ),
     );
     const { wellKnown, manifest } = await readPeer(long.url, loopback);
     expect(wellKnown?.federation_pubkey).toHaveLength(2048);
@@ -190,7 +222,7 @@ describe('reading a peer', () => {
     expect(manifest?.entities[0]).toHaveLength(2048);
   });
 
-  test('the caller\'s signal is the only thing that throws', async () => {
+  test("the caller's signal is the only thing that throws", async () => {
     const controller = new AbortController();
     const reason = new Error('cancelled');
     const server = await peer(() => controller.abort(reason));

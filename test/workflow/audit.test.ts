@@ -76,7 +76,22 @@ async function decideAndClose(incident: Incident): Promise<number> {
 }
 
 function reset(eventId: number): string {
-  const args = ['workflow', 'reset', '--address', server.address, '-w', id, '-r', firstRun, '--event-id', String(eventId), '--reason', 'test', '--output', 'json'];
+  const args = [
+    'workflow',
+    'reset',
+    '--address',
+    server.address,
+    '-w',
+    id,
+    '-r',
+    firstRun,
+    '--event-id',
+    String(eventId),
+    '--reason',
+    'test',
+    '--output',
+    'json',
+  ];
   const answer: { runId: string } = JSON.parse(execFileSync(temporalBin(), args, { encoding: 'utf8' }));
   return answer.runId;
 }
@@ -128,7 +143,10 @@ describe('audit of one run, from the file that the temporal command writes', () 
     const whole = tampered((text) => text).decisions[2]?.digest ?? '';
     const audit = tampered((text) =>
       text
-        .replace(encoded({ gate: 'retract', digest, by: 'bob', note: 'looked at it' }), encoded({ gate: 'retract', digest: `sha256:${'1'.repeat(12)}`, by: 'bob' }))
+        .replace(
+          encoded({ gate: 'retract', digest, by: 'bob', note: 'looked at it' }),
+          encoded({ gate: 'retract', digest: `sha256:${'1'.repeat(12)}`, by: 'bob' }),
+        )
         .replace(encoded({ gate: 'retract', digest: whole, by: 'bob' }), encoded({})),
     );
     expect(audit.problems).toEqual([expect.stringMatching(/undoFacts has no valid approval of gate retract before it/)]);
@@ -172,7 +190,19 @@ describe('audit of an incident that was reset', () => {
 
   it('reads a run that the source lacks from the evidence, sealed there by exportHistory', async () => {
     const evidenceDir = join(dir, 'evidence');
-    const deps: Deps = { temporal: client, node: new Stigmem({ url: 'http://127.0.0.1:1', adminKey: 'k' }), nodeUrl: '', evidenceDir, policyFile: undefined, contactsFile: undefined, webhookUrl: undefined, peerAllow: [], concurrency: 1, writesPerHour: 1, writeHeadroom: 0 };
+    const deps: Deps = {
+      temporal: client,
+      node: new Stigmem({ url: 'http://127.0.0.1:1', adminKey: 'k' }),
+      nodeUrl: '',
+      evidenceDir,
+      policyFile: undefined,
+      contactsFile: undefined,
+      webhookUrl: undefined,
+      peerAllow: [],
+      concurrency: 1,
+      writesPerHour: 1,
+      writeHeadroom: 0,
+    };
     const sealed = await closeActivities(deps).exportHistory({ incident: id, runId: firstRun });
     expect(await closeActivities(deps).exportHistory({ incident: id, runId: firstRun })).toEqual(sealed);
     const latest = join(dir, 'latest.json');
@@ -189,6 +219,15 @@ it('writes Markdown and JSON, and fails without the evidence', async () => {
   expect(made.ok).toBe(false);
   expect(made.summary.join('\n')).toContain('evidence does NOT verify');
   const text = readFileSync(made.markdownPath, 'utf8');
-  for (const title of ['Who decided what', 'What changed on the node', 'Refused messages', 'Residual risk', 'Coverage', 'Evidence', 'Timeline']) expect(text).toContain(`## ${title}`);
+  for (const title of [
+    'Who decided what',
+    'What changed on the node',
+    'Refused messages',
+    'Residual risk',
+    'Coverage',
+    'Evidence',
+    'Timeline',
+  ])
+    expect(text).toContain(`## ${title}`);
   expect(JSON.parse(readFileSync(made.jsonPath, 'utf8'))).toMatchObject({ format: 1, ok: false });
 });

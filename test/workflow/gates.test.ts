@@ -16,7 +16,9 @@ afterEach(async () => {
 
 const quorum = (need: number, approvers: string[] | null = null): Policy => ({
   ...defaultPolicy,
-  gates: Object.fromEntries(Object.entries(defaultPolicy.gates).map(([gate, rules]) => [gate, { ...rules, need, approvers }])) as Policy['gates'],
+  gates: Object.fromEntries(
+    Object.entries(defaultPolicy.gates).map(([gate, rules]) => [gate, { ...rules, need, approvers }]),
+  ) as Policy['gates'],
 });
 
 describe('a decision is about exactly one opening', () => {
@@ -40,7 +42,11 @@ describe('a decision is about exactly one opening', () => {
       expect(await say({ gate: 'close' })).toMatchObject({ accepted: false, refusedBecause: 'not_open' });
       expect(await say({ by: 'mallory' })).toMatchObject({ accepted: false, refusedBecause: 'not_allowed' });
       expect(await say({ digest: 'sha256:12' })).toMatchObject({ accepted: false, refusedBecause: 'malformed' });
-      expect(await say({ extra: 1 })).toMatchObject({ accepted: false, refusedBecause: 'malformed', detail: expect.stringContaining('extra') });
+      expect(await say({ extra: 1 })).toMatchObject({
+        accepted: false,
+        refusedBecause: 'malformed',
+        detail: expect.stringContaining('extra'),
+      });
       expect(await say({ digest: short })).toMatchObject({ accepted: true, have: 1, need: 2 });
       expect(await say({ by: ' BOB ' })).toMatchObject({ accepted: false, refusedBecause: 'already_counted', have: 1 });
       const before = await status(incident);
@@ -113,7 +119,11 @@ describe('gates fail closed', () => {
     await withIncident(env, world, async (incident) => {
       const { digest } = await gateOpen(incident, 'retract');
       await incident.signal('reject', { gate: 'retract', digest, by: 'bob' });
-      const held = await until(incident, ({ waitingFor }) => waitingFor.some((waiting) => waiting.kind === 'step' && waiting.step === 'undoFacts'), 'held');
+      const held = await until(
+        incident,
+        ({ waitingFor }) => waitingFor.some((waiting) => waiting.kind === 'step' && waiting.step === 'undoFacts'),
+        'held',
+      );
       expect(held.state).toBe('waiting');
       await incident.signal('approve', { gate: 'retract', digest, by: 'carol' });
       await until(incident, ({ refused }) => refused.last.at(-1)?.because === 'not_open', 'refused');
@@ -131,11 +141,18 @@ describe('gates fail closed', () => {
   test('reject close and restore: dropped, the incident goes on', async () => {
     await withIncident(env, fakeWorld(), async (incident) => {
       const { run } = await status(incident);
-      for (const [outcome, gate] of [['expelled', 'close'], ['dismissed', 'restore']] as const) {
+      for (const [outcome, gate] of [
+        ['expelled', 'close'],
+        ['dismissed', 'restore'],
+      ] as const) {
         await incident.signal('close', { outcome, run, by: 'alice', reason: 'test' });
         const { digest } = await gateOpen(incident, gate);
         await decide(incident, { gate, decision: 'reject', digest, by: 'bob' });
-        await until(incident, ({ waitingFor }) => !waitingFor.some((waiting) => waiting.kind === 'gate' && waiting.gate === gate), `${gate} shut`);
+        await until(
+          incident,
+          ({ waitingFor }) => !waitingFor.some((waiting) => waiting.kind === 'gate' && waiting.gate === gate),
+          `${gate} shut`,
+        );
       }
       expect((await closeAs(incident, 'expelled')).outcome).toBe('expelled');
     });
@@ -147,11 +164,18 @@ describe('people may only narrow a plan', () => {
     const world = fakeWorld();
     await withIncident(env, world, async (incident) => {
       const { digest } = await gateOpen(incident, 'retract');
-      const answer = await amend(incident, { gate: 'retract', digest, keep: [{ factId: 'fact-a', justification: 'checked by phone' }], by: 'bob' });
+      const answer = await amend(incident, {
+        gate: 'retract',
+        digest,
+        keep: [{ factId: 'fact-a', justification: 'checked by phone' }],
+        by: 'bob',
+      });
       expect(answer).toMatchObject({ accepted: true });
       const second = await gateOpen(incident, 'retract', 2);
       expect(second.digest).toBe(answer.digest);
-      expect(await decide(incident, { gate: 'retract', decision: 'approve', digest, by: 'bob' })).toMatchObject({ refusedBecause: 'stale_digest' });
+      expect(await decide(incident, { gate: 'retract', decision: 'approve', digest, by: 'bob' })).toMatchObject({
+        refusedBecause: 'stale_digest',
+      });
       await approve(incident, 'retract');
       await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
       expect([...world.undone.keys()]).toEqual(['fact-b']);
@@ -161,7 +185,8 @@ describe('people may only narrow a plan', () => {
   test('anything but narrowing is refused and changes nothing', async () => {
     await withIncident(env, fakeWorld(), async (incident) => {
       const { digest } = await gateOpen(incident, 'retract');
-      const widen = (change: object) => amend(incident, { gate: 'retract', digest, keep: [{ factId: 'fact-z', justification: 'x' }], by: 'bob', ...change });
+      const widen = (change: object) =>
+        amend(incident, { gate: 'retract', digest, keep: [{ factId: 'fact-z', justification: 'x' }], by: 'bob', ...change });
       expect(await widen({})).toMatchObject({ accepted: false, refusedBecause: 'would_widen' });
       expect(await widen({ keep: [] })).toMatchObject({ refusedBecause: 'malformed' });
       expect(await widen({ gate: 'close' })).toMatchObject({ refusedBecause: 'malformed' });
@@ -173,9 +198,17 @@ describe('people may only narrow a plan', () => {
   test('amending everything away leaves nothing to undo and no gate', async () => {
     await withIncident(env, fakeWorld(), async (incident) => {
       const { digest } = await gateOpen(incident, 'retract');
-      await incident.signal('amend', { gate: 'retract', digest, by: 'bob', keep: ['fact-a', 'fact-b'].map((factId) => ({ factId, justification: 'benign' })) });
+      await incident.signal('amend', {
+        gate: 'retract',
+        digest,
+        by: 'bob',
+        keep: ['fact-a', 'fact-b'].map((factId) => ({ factId, justification: 'benign' })),
+      });
       const held = await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
-      expect(held.steps.find(({ name }) => name === 'undoFacts')).toMatchObject({ outcome: 'verified', detail: expect.stringContaining('nothing to undo') });
+      expect(held.steps.find(({ name }) => name === 'undoFacts')).toMatchObject({
+        outcome: 'verified',
+        detail: expect.stringContaining('nothing to undo'),
+      });
     });
   });
 
@@ -199,11 +232,18 @@ describe('people may only narrow a plan', () => {
     await withIncident(env, world, async (incident) => {
       const { digest } = await gateOpen(incident, 'retract');
       await incident.signal('approve', { gate: 'retract', digest, by: 'bob' });
-      const paced = await until(incident, ({ waitingFor }) => waitingFor.some((waiting) => waiting.kind === 'step' && waiting.why.includes('1 of 2 facts')), 'paced');
+      const paced = await until(
+        incident,
+        ({ waitingFor }) => waitingFor.some((waiting) => waiting.kind === 'step' && waiting.why.includes('1 of 2 facts')),
+        'paced',
+      );
       expect(paced.state).toBe('running');
       await env.sleep('61m');
       await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
-      expect([...world.undone]).toEqual([['fact-a', 1], ['fact-b', 1]]);
+      expect([...world.undone]).toEqual([
+        ['fact-a', 1],
+        ['fact-b', 1],
+      ]);
     });
   });
 });
@@ -217,6 +257,10 @@ test('a start may only tighten the policy, and a tightened quorum counts', async
     },
     { input: { peer: 'x', policy: { gates: { retract: { need: 3 } } } } },
   );
-  const loose = withIncident(env, fakeWorld({ policy: quorum(2) }), (incident) => incident.result(), { input: { peer: 'x', policy: { gates: { retract: { need: 1 } } } } });
-  await expect(loose).rejects.toMatchObject({ cause: { type: 'InvalidInput', message: expect.stringContaining('policy.gates.retract.need') } });
+  const loose = withIncident(env, fakeWorld({ policy: quorum(2) }), (incident) => incident.result(), {
+    input: { peer: 'x', policy: { gates: { retract: { need: 1 } } } },
+  });
+  await expect(loose).rejects.toMatchObject({
+    cause: { type: 'InvalidInput', message: expect.stringContaining('policy.gates.retract.need') },
+  });
 });

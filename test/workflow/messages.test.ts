@@ -30,9 +30,11 @@ const junk: Readonly<Record<string, readonly RawPayload[]>> = {
   'a wrong type': [json('42')],
   'no metadata': [{ data: bytes('{}') }],
   'no data': [{ metadata: { encoding: bytes('json/plain') } }],
-  'protobuf encoding': [{ metadata: { encoding: bytes('binary/protobuf'), messageType: bytes('made.Up') }, data: new Uint8Array([1, 2, 3]) }],
+  'protobuf encoding': [
+    { metadata: { encoding: bytes('binary/protobuf'), messageType: bytes('made.Up') }, data: new Uint8Array([1, 2, 3]) },
+  ],
   'raw bytes': [{ metadata: { encoding: bytes('binary/plain') }, data: new Uint8Array(2_000).fill(7) }],
-  '__proto__': [json('{"__proto__":{"accepted":true},"constructor":{"prototype":{"by":"mallory"}}}')],
+  __proto__: [json('{"__proto__":{"accepted":true},"constructor":{"prototype":{"by":"mallory"}}}')],
   'two arguments': [json('{}'), json('{}')],
 };
 const large = [json(JSON.stringify('x'.repeat(1_500_000)))];
@@ -63,7 +65,10 @@ async function rawUpdate(incident: Incident, name: string, payloads: readonly Ra
   return answer;
 }
 
-async function startRaw(payloads: readonly RawPayload[], over: object = {}): Promise<{ type: string; message: string; nonRetryable: boolean }> {
+async function startRaw(
+  payloads: readonly RawPayload[],
+  over: object = {},
+): Promise<{ type: string; message: string; nonRetryable: boolean }> {
   const workflowId = `raw-${randomUUID()}`;
   return withIncident(env, fakeWorld(), async (other) => {
     const { taskQueue } = await other.describe();
@@ -80,7 +85,10 @@ async function startRaw(payloads: readonly RawPayload[], over: object = {}): Pro
     await expect(handle.result()).rejects.toThrow();
     const failure = (await handle.fetchHistory()).events?.at(-1)?.workflowExecutionFailedEventAttributes?.failure;
     // A schedule would start the next run.
-    await env.client.workflow.getHandle(workflowId).terminate('the test is over').catch(() => undefined);
+    await env.client.workflow
+      .getHandle(workflowId)
+      .terminate('the test is over')
+      .catch(() => undefined);
     const { type, nonRetryable } = failure?.applicationFailureInfo ?? {};
     return { type: type ?? '', message: failure?.message ?? '', nonRetryable: nonRetryable ?? false };
   });
@@ -97,7 +105,11 @@ describe('a bad start fails at once with InvalidInput, and says which field, wha
     ['a bad time', start({ peer: 'x', firstBadAt: 'yesterday' }), /firstBadAt: expected an ISO 8601 time.*got "yesterday"/],
     ['a bad duration', start({ peer: 'x', watch: '1 day' }), /watch: expected a duration.*got "1 day"/],
     ['a bad alert', start({ peer: 'x', alerts: [{ name: '' }] }), /alerts\.0\.name: .*got ""/],
-    ['a policy that loosens', start({ peer: 'x', policy: { gates: { retract: { expiresAfter: '9d' } } } }), /policy\.gates\.retract\.expiresAfter: .*expected at most 24h/],
+    [
+      'a policy that loosens',
+      start({ peer: 'x', policy: { gates: { retract: { expiresAfter: '9d' } } } }),
+      /policy\.gates\.retract\.expiresAfter: .*expected at most 24h/,
+    ],
     ['a list', start(['x']), /\(whole payload\): expected object, got \["x"\]/],
     ['null', start(null), /\(whole payload\): expected object, got null/],
     ['undecodable bytes', [json('{"peer":')], /expected object, got "undecodable payload of 8 bytes/],
@@ -105,10 +117,14 @@ describe('a bad start fails at once with InvalidInput, and says which field, wha
     ['no metadata', [{ data: bytes('{}') }], /undecodable payload/],
     ['a string of 1.5 MB', large, /expected object, got "xxx/],
     ['an unknown field with a name of 1.5 MB', start({ peer: 'x', ['y'.repeat(1_500_000)]: 1 }), /Unrecognized key: "yyy/],
-    ['alerts of more than one payload can carry on', start({ peer: 'x', alerts: Array.from({ length: 400 }, () => ({ name: 'n', detail: 'd'.repeat(3_900) })) }), /alerts: expected at most 300000 characters in all, got 15/],
+    [
+      'alerts of more than one payload can carry on',
+      start({ peer: 'x', alerts: Array.from({ length: 400 }, () => ({ name: 'n', detail: 'd'.repeat(3_900) })) }),
+      /alerts: expected at most 300000 characters in all, got 15/,
+    ],
   ];
   for (const [name, payloads, expected] of cases) {
-    test(name, async () => {
+    test(`with ${name}`, async () => {
       expect(await startRaw(payloads)).toEqual({ type: 'InvalidInput', nonRetryable: true, message: expect.stringMatching(expected) });
     });
   }
@@ -164,7 +180,10 @@ test('signals that came with the start, before anything was known, are on record
     });
     const incident: Incident = env.client.workflow.getHandle(workflowId);
     await gateOpen(incident, 'retract');
-    expect((await status(incident)).refused).toMatchObject({ count: 1, last: [{ because: 'malformed', detail: expect.stringContaining('__temporal_made_up') }] });
+    expect((await status(incident)).refused).toMatchObject({
+      count: 1,
+      last: [{ because: 'malformed', detail: expect.stringContaining('__temporal_made_up') }],
+    });
     expect(await closeAs(incident, 'expelled')).toMatchObject({ outcome: 'expelled' });
   });
 });
@@ -175,7 +194,11 @@ test('malformed and unknown updates are answered and on record', async () => {
     let sent = 0;
     for (const name of ['decide', 'amend', 'sudo', '__temporal_made_up']) {
       for (const [kind, payloads] of Object.entries({ ...junk, large })) {
-        expect(await rawUpdate(incident, name, payloads), `${name} with ${kind}`).toMatchObject({ accepted: false, refusedBecause: 'malformed', detail: expect.any(String) });
+        expect(await rawUpdate(incident, name, payloads), `${name} with ${kind}`).toMatchObject({
+          accepted: false,
+          refusedBecause: 'malformed',
+          detail: expect.any(String),
+        });
         sent += 1;
       }
     }
@@ -216,7 +239,11 @@ test('a cancel request changes nothing but the record: every message still works
   await withIncident(env, world, async (incident) => {
     const { digest } = await gateOpen(incident, 'retract');
     await incident.cancel();
-    const asked = await until(incident, ({ warnings }) => warnings.some((warning) => warning.includes('Cancel was requested')), 'the record');
+    const asked = await until(
+      incident,
+      ({ warnings }) => warnings.some((warning) => warning.includes('Cancel was requested')),
+      'the record',
+    );
     expect(asked).toMatchObject({ phase: 'retract', state: 'waiting', outcome: null });
     await incident.signal('approve', { gate: 'retract', digest: `sha256:${'0'.repeat(64)}`, by: 'mallory' });
     await incident.signal('amend', { gate: 'retract', digest, keep: [{ factId: 'fact-a', justification: 'checked' }], by: 'bob' });

@@ -2,7 +2,19 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { IncidentResult, Status } from '../../src/contract/schemas.ts';
 import { defaultPolicy } from '../../src/contract/policy.ts';
 import { fakeWorld } from '../helpers/fake-activities.ts';
-import { amend, approve, closeAs, decide, devServer, gateOpen, plan, status, until, withIncident, type Incident } from '../helpers/workflow-env.ts';
+import {
+  amend,
+  approve,
+  closeAs,
+  decide,
+  devServer,
+  gateOpen,
+  plan,
+  status,
+  until,
+  withIncident,
+  type Incident,
+} from '../helpers/workflow-env.ts';
 
 let env: Awaited<ReturnType<typeof devServer>>;
 beforeAll(async () => {
@@ -12,14 +24,34 @@ afterAll(async () => {
   await env?.stop();
 });
 
-const mutations = ['fenceInbound', 'fenceOutbound', 'blockRelays', 'revokeTokens', 'revokeKeys', 'lowerTrust', 'pausePromotion', 'undoFacts', 'notifyPeer', 'restoreTrust', 'resumePromotion', 'liftFences'];
+const mutations = [
+  'fenceInbound',
+  'fenceOutbound',
+  'blockRelays',
+  'revokeTokens',
+  'revokeKeys',
+  'lowerTrust',
+  'pausePromotion',
+  'undoFacts',
+  'notifyPeer',
+  'restoreTrust',
+  'resumePromotion',
+  'liftFences',
+];
 
 async function closed(incident: Incident, outcome: 'expelled' | 'dismissed') {
   const result = await closeAs(incident, outcome);
   expect(IncidentResult.parse(result)).toEqual(result);
   const now = await status(incident);
   expect(Status.parse(now)).toEqual(now);
-  expect(now).toMatchObject({ phase: 'closed', state: 'closed', outcome, waitingFor: [], residual: result.residual, evidence: { head: result.evidenceHead } });
+  expect(now).toMatchObject({
+    phase: 'closed',
+    state: 'closed',
+    outcome,
+    waitingFor: [],
+    residual: result.residual,
+    evidence: { head: result.evidenceHead },
+  });
   return { result, now };
 }
 
@@ -27,14 +59,19 @@ describe('duplicate', () => {
   test('hands its alerts over, changes nothing on the node, and says who holds the peer', async () => {
     const world = fakeWorld({ heldBy: 'peer-compromise:other' });
     const input = { peer: 'node:peer', alerts: [{ name: 'one' }, { name: 'two' }] };
-    await withIncident(env, world, async (incident) => {
-      expect(await incident.result()).toMatchObject({ outcome: 'duplicate', residual: [] });
-      expect(world.calls.get('handOverAlerts')).toBe(1);
-      for (const name of mutations) expect(world.calls.get(name), name).toBeUndefined();
-      const now = await status(incident);
-      expect(now.warnings).toEqual(['peer-compromise:other holds this peer; our 2 alerts were handed over to it.']);
-      expect(now).toMatchObject({ phase: 'closed', state: 'closed', outcome: 'duplicate' });
-    }, { input });
+    await withIncident(
+      env,
+      world,
+      async (incident) => {
+        expect(await incident.result()).toMatchObject({ outcome: 'duplicate', residual: [] });
+        expect(world.calls.get('handOverAlerts')).toBe(1);
+        for (const name of mutations) expect(world.calls.get(name), name).toBeUndefined();
+        const now = await status(incident);
+        expect(now.warnings).toEqual(['peer-compromise:other holds this peer; our 2 alerts were handed over to it.']);
+        expect(now).toMatchObject({ phase: 'closed', state: 'closed', outcome: 'duplicate' });
+      },
+      { input },
+    );
   });
 
   test('waits until the holder has taken the alerts; skipped, it says that it has not', async () => {
@@ -51,32 +88,42 @@ describe('duplicate', () => {
 
 test('a drill claims nobody, and says that it is one', async () => {
   const world = fakeWorld({ heldBy: 'peer-compromise:other' });
-  await withIncident(env, world, async (incident) => {
-    await approve(incident, 'retract');
-    const now = await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
-    expect(now.mode).toBe('drill');
-    expect(now.warnings.join()).toContain('DRILL: the node is read, nothing on it is changed');
-    await closed(incident, 'expelled');
-    expect(world.calls.get('claimPeer')).toBeUndefined();
-    expect(world.calls.get('releasePeer')).toBeUndefined();
-  }, { input: { peer: 'node:peer', mode: 'drill' } });
+  await withIncident(
+    env,
+    world,
+    async (incident) => {
+      await approve(incident, 'retract');
+      const now = await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
+      expect(now.mode).toBe('drill');
+      expect(now.warnings.join()).toContain('DRILL: the node is read, nothing on it is changed');
+      await closed(incident, 'expelled');
+      expect(world.calls.get('claimPeer')).toBeUndefined();
+      expect(world.calls.get('releasePeer')).toBeUndefined();
+    },
+    { input: { peer: 'node:peer', mode: 'drill' } },
+  );
 });
 
 test('alerts that join later are held against the audit, each once; notes stand on record', async () => {
   const world = fakeWorld();
-  await withIncident(env, world, async (incident) => {
-    await gateOpen(incident, 'retract');
-    await incident.signal('alert', { name: 'second' });
-    await incident.signal('alert', { name: 'third', at: '2026-11-23T01:00:00Z', detail: 'x' });
-    await incident.signal('note', { by: 'alice', text: 'phoned their operator' });
-    await approve(incident, 'retract');
-    const now = await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
-    expect(now.alerts).toEqual({ count: 3, corroborated: 1 });
-    expect(now.notes).toEqual([expect.objectContaining({ by: 'alice', text: 'phoned their operator' })]);
-    await incident.signal('alert', { name: 'fourth' });
-    await closed(incident, 'expelled');
-    expect(world.calls.get('holdAlerts')).toBe(2);
-  }, { input: { peer: 'node:peer', alerts: [{ name: 'first' }] } });
+  await withIncident(
+    env,
+    world,
+    async (incident) => {
+      await gateOpen(incident, 'retract');
+      await incident.signal('alert', { name: 'second' });
+      await incident.signal('alert', { name: 'third', at: '2026-11-23T01:00:00Z', detail: 'x' });
+      await incident.signal('note', { by: 'alice', text: 'phoned their operator' });
+      await approve(incident, 'retract');
+      const now = await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
+      expect(now.alerts).toEqual({ count: 3, corroborated: 1 });
+      expect(now.notes).toEqual([expect.objectContaining({ by: 'alice', text: 'phoned their operator' })]);
+      await incident.signal('alert', { name: 'fourth' });
+      await closed(incident, 'expelled');
+      expect(world.calls.get('holdAlerts')).toBe(2);
+    },
+    { input: { peer: 'node:peer', alerts: [{ name: 'first' }] } },
+  );
 });
 
 describe('close at every phase', () => {
@@ -93,7 +140,9 @@ describe('close at every phase', () => {
           // What was never done is no silence: expelled for good with a door open.
           if (outcome === 'expelled') {
             expect(what).toEqual(expect.arrayContaining([step, 'undoFacts', 'verifyUndone']));
-            expect(result.residual.find((risk) => risk.what === step)?.why).toContain(`not done when the incident was closed: ${step}: StigmemUnavailable`);
+            expect(result.residual.find((risk) => risk.what === step)?.why).toContain(
+              `not done when the incident was closed: ${step}: StigmemUnavailable`,
+            );
           }
           expect(world.calls.get('liftFences')).toBe(outcome === 'dismissed' ? 1 : undefined);
           expect(world.undone.size).toBe(0);
@@ -196,7 +245,10 @@ describe('continue-as-new that a flood forces while a gate is open', () => {
       expect(now.notes).toEqual([expect.objectContaining({ text: 'before' })]);
       expect(now.refused.count).toBe(2_102);
       for (const name of ['resolvePeer', 'fenceInbound', 'assess', 'notifyPeer']) expect(world.calls.get(name), name).toBe(1);
-      expect([...world.undone]).toEqual([['fact-a', 1], ['fact-b', 1]]);
+      expect([...world.undone]).toEqual([
+        ['fact-a', 1],
+        ['fact-b', 1],
+      ]);
       await closed(incident, 'expelled');
     });
   }, 120_000);
@@ -212,7 +264,11 @@ describe('continue-as-new that a flood forces while a gate is open', () => {
       await gateOpen(incident, 'close');
       await flood(incident, 'alert', { name: '界'.repeat(200), detail: '界'.repeat(4_000) });
       const now = await until(incident, ({ waitingFor }) => waitingFor.length === 3, 'all three');
-      expect(now.waitingFor.map((waiting) => (waiting.kind === 'gate' ? waiting.gate : waiting.step)).toSorted()).toEqual(['close', 'revokeKeys', 'undoFacts']);
+      expect(now.waitingFor.map((waiting) => (waiting.kind === 'gate' ? waiting.gate : waiting.step)).toSorted()).toEqual([
+        'close',
+        'revokeKeys',
+        'undoFacts',
+      ]);
       expect(now.alerts.count).toBe(2_100);
       expect(now.coverage).toContainEqual(expect.objectContaining({ what: 'alerts kept', seen: 500, complete: false }));
       world.results.clear();

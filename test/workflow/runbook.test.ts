@@ -62,7 +62,11 @@ test('is dismissed behind the restore gate, and lifts what containment did, the 
     const result = await closeAs(incident, 'dismissed');
     expect(result.outcome).toBe('dismissed');
     const { steps } = await status(incident);
-    expect(steps.filter(({ phase }) => phase === 'restore').map(({ name }) => name)).toEqual(['restoreTrust', 'resumePromotion', 'liftFences']);
+    expect(steps.filter(({ phase }) => phase === 'restore').map(({ name }) => name)).toEqual([
+      'restoreTrust',
+      'resumePromotion',
+      'liftFences',
+    ]);
     expect(world.undone.size).toBe(0);
   });
 });

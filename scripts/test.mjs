@@ -1,6 +1,6 @@
 // `npm test`: set-up, then every check, one after the other; goes on after a failure so that all of them show.
 // Ends with a line `N passed, N failed`: each test counts as one, and so does each of types, lint, format and knip.
-// --check: only what takes seconds (no real nodes, no crash runs, no browser).
+// --check: only what takes seconds (no real nodes, no crash runs).
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -19,7 +19,7 @@ const statics = [
   ['format (oxfmt)', [bin('oxfmt'), '--check']],
   ['unused code (knip)', [bin('knip'), '--no-progress']],
 ];
-const projects = quick ? ['unit', 'workflow', 'replay'] : ['unit', 'workflow', 'replay', 'integration', 'crash', 'browser'];
+const projects = quick ? ['unit', 'workflow', 'replay'] : ['unit', 'workflow', 'replay', 'integration', 'crash'];
 
 const began = Date.now();
 const rows = [];

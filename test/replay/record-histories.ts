@@ -1,6 +1,6 @@
 import proto from '@temporalio/proto';
 import { execFileSync } from 'node:child_process';
-import { rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { TestWorkflowEnvironment } from '@temporalio/testing';
 import { startTemporal } from '../../src/lab/temporal-server.ts';
@@ -177,6 +177,24 @@ export async function recordHistories(): Promise<Map<string, RecordedHistory>> {
     await Promise.all([server.stop(), small.stop()]);
   }
   return recorded;
+}
+
+/** The two runs of the last `npm run demo`, from its server's own file: real activities on real nodes. */
+export async function recordDemo(): Promise<Map<string, RecordedHistory>> {
+  const dir = join(repoRoot, '.demo', 'temporal');
+  if (!existsSync(dir)) throw new Error('run `npm run demo` first: its histories are recorded too');
+  const server = await startTemporal({ dir });
+  const env = await TestWorkflowEnvironment.createFromExistingServer({ address: server.address });
+  try {
+    const recorded = new Map<string, RecordedHistory>();
+    for await (const { workflowId } of env.client.workflow.list({ query: "WorkflowType='PeerCompromise'" })) {
+      recorded.set(workflowId.startsWith('peer-compromise:') ? 'demo' : 'demo-duplicate', await show(env, workflowId));
+    }
+    return recorded;
+  } finally {
+    await env.teardown();
+    await server.stop();
+  }
 }
 
 async function show(env: TestWorkflowEnvironment, workflowId: string, runId?: string): Promise<RecordedHistory> {

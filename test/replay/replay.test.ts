@@ -1,21 +1,24 @@
 import proto from '@temporalio/proto';
 import { bundleWorkflowCode, DefaultLogger, Worker, type WorkflowBundle } from '@temporalio/worker';
-import { cpSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { repoRoot } from '../../src/lab/tools.ts';
 import { converterPath, workflowBundle } from '../helpers/workflow-env.ts';
-import { recordHistories, type RecordedHistory } from './record-histories.ts';
+import { recordDemo, recordHistories, type RecordedHistory } from './record-histories.ts';
 
 const folder = fileURLToPath(new URL('histories/', import.meta.url));
 
-// `RECORD_HISTORIES=0.2.0 npx vitest run --project replay` records those of a release. None is ever deleted.
+// After `npm run demo`, `RECORD_HISTORIES=0.2.0 npx vitest run --project replay` records those of a release.
+// What is there stays: none is ever deleted or written over.
 const release = process.env['RECORD_HISTORIES'];
 if (release !== undefined) {
   mkdirSync(folder, { recursive: true });
-  for (const [scenario, history] of await recordHistories())
-    writeFileSync(join(folder, `${release}-${scenario}.json`), `${JSON.stringify(history)}\n`);
+  for (const [scenario, history] of [...(await recordDemo()), ...(await recordHistories())]) {
+    const file = join(folder, `${release}-${scenario}.json`);
+    if (!existsSync(file)) writeFileSync(file, `${JSON.stringify(history)}\n`);
+  }
 }
 
 const files = readdirSync(folder).filter((name) => name.endsWith('.json'));
@@ -38,6 +41,8 @@ test('each scenario has a history of the first release', () => {
     'cancel-request',
     'continue-as-new-1',
     'continue-as-new-2',
+    'demo',
+    'demo-duplicate',
     'dismissed',
     'duplicate',
     'expelled',
@@ -46,7 +51,9 @@ test('each scenario has a history of the first release', () => {
     'reset',
     'skip',
   ];
-  expect(files.filter((name) => name.startsWith('0.1.0-'))).toEqual(scenarios.map((scenario) => `0.1.0-${scenario}.json`));
+  expect(files.filter((name) => name.startsWith('0.1.0-')).toSorted()).toEqual(
+    scenarios.map((scenario) => `0.1.0-${scenario}.json`).toSorted(),
+  );
 });
 
 describe('replays', () => {

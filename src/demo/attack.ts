@@ -1,6 +1,7 @@
 import { assertFact, waitForFact } from '../lab/federation.ts';
 import { forgedReceivedFrom, type HostileFact } from '../lab/hostile-facts.ts';
 import { turnHostile, type HostilePeer } from '../lab/hostile-peer.ts';
+import { deliveredBy } from './look.ts';
 import type { Narrator } from './narrate.ts';
 import { pay, search, type Parties } from './parties.ts';
 
@@ -54,8 +55,12 @@ export async function attack(
   ];
   const delivered = await hostile.deliver([...facts, ...flood()]);
   await hostile.settled();
-  story.check('the attack arrived', true, `${delivered.length} facts by pull, the pull loop asked for more`);
-  await hostile.replayToken(7);
+  const stored = new Set((await deliveredBy(ours, peer.nodeId)).map(({ id }) => id));
+  const arrived = delivered.filter((id) => stored.has(id)).length;
+  story.check('the attack arrived', arrived === delivered.length, `${arrived} of ${delivered.length} facts stand in our node's own rows`);
+  const replays = await hostile.replayToken(7);
+  const isCaught = replays.length > 6 && replays.slice(1).every((status) => status === 401);
+  story.check('replays of its own token', isCaught, `answered ${replays.join(', ')}`);
   const refused = await hostile.pullScope('team');
   story.check('a scope it was never granted', refused.status === 403, `pulling scope team answered ${refused.status}`);
   await assertFact(

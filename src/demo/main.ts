@@ -6,6 +6,7 @@ import { listIncidentFolders } from '../evidence/find.ts';
 import { verifyFolder } from '../evidence/verify.ts';
 import { connectTemporal, loadTemporalSettings } from '../temporal.ts';
 import { attack } from './attack.ts';
+import { deliveredBy } from './look.ts';
 import { Narrator } from './narrate.ts';
 import { Operator } from './operator.ts';
 import { liveHonestly, startParties } from './parties.ts';
@@ -84,9 +85,10 @@ interface Result {
 async function tell(parties: Scene['parties'], story: Narrator, operator: Operator, interactive: boolean): Promise<Result> {
   story.chapter('The peer behaves: everybody writes, everybody gets it');
   const benignIds = await liveHonestly(parties);
+  const arrived = await deliveredBy(parties.ours, parties.peer.nodeId);
   story.check(
     'federation works',
-    benignIds.length === 3,
+    benignIds.every((id) => arrived.some((fact) => fact.id === id)),
     'facts of the peer and of the innocent peer arrived with us, ours arrived downstream',
   );
   story.chapter('The peer turns');

@@ -79,10 +79,11 @@ export async function alertAndContain({ parties, story, operator, hostile }: Sce
     "What would not stall it is a firewall rule against the peer. The demo sets none on your machine; stopping the attacker's process stands in for it.",
   );
   await hostile.stop();
-  await waitForFact(ours, (fact) => fact.value === 'dns moves tonight');
+  const late = await waitForFact(ours, (fact) => fact.value === 'dns moves tonight');
+  const still = await peersRow(ours, peer.nodeId);
   story.check(
     'the innocent peer delivers again',
-    true,
+    late.receivedFrom === innocent.nodeId && String(still['ingest_tenant']).startsWith('cordon-'),
     'once our node can not reach the fenced peer; the fence is still up, nothing of the innocent peer was lost',
   );
   return incident;

@@ -1,5 +1,5 @@
 // A Python venv in .tools/ with the Temporal executables and a Stigmem node that has its migrations.
-import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { constraints, fail, isExecutable, readStamp, root, run, sha256, step, writeStamp } from './common.mjs';
 import { findPython, own, ownStigmem, tools, venv, venvBin } from './python.mjs';
@@ -25,6 +25,8 @@ export function missingTools() {
 }
 
 export function installTools({ wanted, stamp, key, python, found }) {
+  // What a link points to may be another checkout's, whose running nodes would lose their files.
+  if (lstatSync(tools, { throwIfNoEntry: false })?.isSymbolicLink()) fail('.tools is a link: remove it, each checkout makes its own');
   mkdirSync(tools, { recursive: true });
   rmSync(stamp, { force: true });
   step(`making a Python ${found.version} environment in .tools/venv (once)`);

@@ -1,5 +1,5 @@
 import { Client, Connection } from '@temporalio/client';
-import { DefaultLogger, NativeConnection, Runtime, Worker, type LogEntry } from '@temporalio/worker';
+import { DefaultLogger, NativeConnection, Runtime, Worker, type LogEntry, type WorkerInterceptors } from '@temporalio/worker';
 import { pino } from 'pino';
 import { createActivities } from '../activities/index.ts';
 import { parseWorkerConfig, type WorkerConfig } from './config.ts';
@@ -10,11 +10,16 @@ import { loadTemporalSettings } from './temporal.ts';
 /** Recovery time of an incident after a worker was killed: its workflow tasks go to another worker after this. */
 const stickyTimeout = '5s';
 
+/** What a process that starts the worker may add: a test that stops it inside an activity, say. */
+export interface WorkerExtras {
+  readonly interceptors?: WorkerInterceptors;
+}
+
 /**
  * The composition root: the only code that sees workflows and activities. Runs until SIGINT or SIGTERM, then
  * lets what is under way finish. Throws ConfigError before anything connects.
  */
-export async function runWorker(): Promise<void> {
+export async function runWorker({ interceptors = {} }: WorkerExtras = {}): Promise<void> {
   const config = parseWorkerConfig();
   const settings = loadTemporalSettings();
   const log = pino({ level: config.logLevel, base: { service: 'cordon' } });
@@ -52,6 +57,7 @@ export async function runWorker(): Promise<void> {
       writesPerHour: config.writesPerHour,
       writeHeadroom: config.writeHeadroom,
     }),
+    interceptors,
     stickyQueueScheduleToStartTimeout: stickyTimeout,
     shutdownGraceTime: '10s',
     maxHeartbeatThrottleInterval: '1s',

@@ -18,6 +18,11 @@ const Path = z.string().max(4_096, 'a path of at most 4096 characters');
 
 /** A bearer key, as it may stand in a header. */
 export const Key = z.string().regex(/^[\x21-\x7e]{1,4096}$/, 'a key: printable characters without spaces');
+
+/** Where notices are posted: the URL itself is the right to post there. */
+export const WebhookUrl = z
+  .string()
+  .refine((text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol), 'an http or https URL');
 const Queue = z.string().regex(/^[\w.:-]{1,200}$/, 'a task queue name: up to 200 letters, digits and . : - _');
 const whole = (min: number, max: number) =>
   z
@@ -42,11 +47,8 @@ const shape = {
   CORDON_EVIDENCE_DIR: Path.default('./evidence').describe('Folder of the evidence, one folder below it per incident.'),
   CORDON_POLICY_FILE: Path.optional().describe('Policy as YAML or JSON: who may decide, what counts as suspicious.'),
   CORDON_CONTACTS_FILE: Path.optional().describe('Contacts as YAML or JSON: whom the notices are for.'),
-  CORDON_WEBHOOK_URL: z
-    .string()
-    .refine((text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol), 'an http or https URL')
-    .optional()
-    .describe('Notices are posted here as well. Treated as a secret.'),
+  CORDON_WEBHOOK_URL: WebhookUrl.optional().describe('Notices are posted here as well. Treated as a secret.'),
+  CORDON_WEBHOOK_URL_FILE: Path.optional().describe('File that holds that URL, instead of CORDON_WEBHOOK_URL.'),
   CORDON_PEER_ALLOW: z
     .string()
     .transform((text) => text.split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()])))

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { z } from 'zod';
-import { Environment, Key, secretVariables, variableNames, type Values, type VariableName } from './config-keys.ts';
+import { Environment, Key, secretVariables, variableNames, WebhookUrl, type Values, type VariableName } from './config-keys.ts';
 
 /** Environment variables by name: `process.env`, or a test's own. */
 export type Env = Readonly<Record<string, string | undefined>>;
@@ -75,7 +75,7 @@ export function parseWorkerConfig(env: Env = processEnv()) {
     ...parseCliConfig(env),
     node,
     agentKey: secretOf(values, 'CORDON_AGENT_KEY'),
-    webhookUrl: values.CORDON_WEBHOOK_URL,
+    webhookUrl: secretOf(values, 'CORDON_WEBHOOK_URL', WebhookUrl),
     peerAllow: values.CORDON_PEER_ALLOW,
     concurrency: values.CORDON_CONCURRENCY,
     writesPerHour: values.CORDON_WRITES_PER_HOUR,
@@ -112,8 +112,10 @@ function withoutSecrets(text = ''): string {
   return text.replace(/\/\/[^@/]*@/, '//…@').replace(/[?#].*$/s, '?…');
 }
 
-/** A key given directly or in a file, never both. */
-function secretOf(values: Partial<Values>, name: 'STIGMEM_ADMIN_KEY' | 'CORDON_AGENT_KEY'): string | undefined {
+type Secret = 'STIGMEM_ADMIN_KEY' | 'CORDON_AGENT_KEY' | 'CORDON_WEBHOOK_URL';
+
+/** A secret given directly or in a file, never both. */
+function secretOf(values: Partial<Values>, name: Secret, schema: z.ZodType<string> = Key): string | undefined {
   const file = values[`${name}_FILE`];
   if (file === undefined) return values[name];
   const wrong = (expected: string, got: string) => new ConfigError([{ variable: `${name}_FILE`, expected, got }]);
@@ -125,6 +127,7 @@ function secretOf(values: Partial<Values>, name: 'STIGMEM_ADMIN_KEY' | 'CORDON_A
     const code = error instanceof Error && 'code' in error ? String(error.code) : 'an error';
     throw wrong('a readable file', `${code} for ${JSON.stringify(file)}`);
   }
-  if (!Key.safeParse(text).success) throw wrong('a file with one key and nothing else', 'another content (not shown)');
-  return text;
+  if (schema.safeParse(text).success) return text;
+  const what = name === 'CORDON_WEBHOOK_URL' ? 'http or https URL' : 'key';
+  throw wrong(`a file with one ${what} and nothing else`, 'another content (not shown)');
 }

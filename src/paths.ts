@@ -1,6 +1,7 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { z } from 'zod';
 
 /** The checkout: the folder with package.json, whether this runs from source or from dist/. */
 export function checkoutDir(): string {
@@ -17,4 +18,10 @@ export function bundlePath(): string {
 /** The converter that both sides of the worker load. */
 export function payloadConverterPath(): string {
   return fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? './payload-converter.ts' : './payload-converter.js', import.meta.url));
+}
+
+/** Which cordon this is, as package.json says. */
+export function cordonVersion(): string {
+  const text: unknown = JSON.parse(readFileSync(join(checkoutDir(), 'package.json'), 'utf8'));
+  return z.object({ version: z.string() }).parse(text).version;
 }

@@ -1,5 +1,6 @@
 import { Command, CommanderError, Option } from 'commander';
 import { gates } from '../contract/names.ts';
+import { cordonVersion } from '../paths.ts';
 import { audit } from './audit.ts';
 import { Cli, type Answer, type Io } from './cli.ts';
 import { amend, decide, type AmendOptions, type DecideOptions } from './decide.ts';
@@ -60,6 +61,7 @@ export async function runCli(args: readonly string[], io: Io): Promise<number> {
 function build(run: Run, io: Io): Command {
   const program = new Command('cordon')
     .description('Contains a compromised federation peer of a Stigmem node, and proves what was done.')
+    .version(cordonVersion(), '--version', 'which cordon this is')
     .addHelpText('before', examples.trimStart())
     .addHelpText('after', exits)
     .exitOverride()

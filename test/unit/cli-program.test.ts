@@ -48,6 +48,11 @@ describe('the program', () => {
     for (const flag of flags.filter((f) => f !== '--json' && f !== '--help')) expect(section).toContain(flag);
   });
 
+  it('says which version it is', async () => {
+    const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+    expect(await cordon(['--version'])).toMatchObject({ code: 0, out: version });
+  });
+
   it('has the same exit codes in code, help and reference', async () => {
     const help = (await cordon(['--help'])).out;
     for (const { code, meaning } of Object.values(exitCodes)) {

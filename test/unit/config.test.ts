@@ -90,6 +90,19 @@ describe('config', () => {
     expect(JSON.stringify(issues)).not.toContain(canary);
   });
 
+  it('reads the webhook from a file, which must hold a URL', () => {
+    const file = join(mkdtempSync(join(tmpdir(), 'cordon-config-')), 'webhook');
+    const hook = `https://hooks.example/${canary}`;
+    writeFileSync(file, `${hook}\n`);
+    const env = { ...node, CORDON_WEBHOOK_URL_FILE: file };
+    expect(parseWorkerConfig(env).webhookUrl).toBe(hook);
+    expect(issuesOf(parseWorkerConfig, { ...env, CORDON_WEBHOOK_URL: hook })[0]?.got).toBe('both');
+    writeFileSync(file, canary);
+    const issues = issuesOf(parseWorkerConfig, env);
+    expect(issues).toMatchObject([{ variable: 'CORDON_WEBHOOK_URL_FILE', expected: 'a file with one http or https URL and nothing else' }]);
+    expect(JSON.stringify(issues)).not.toContain(canary);
+  });
+
   it('is what docs/reference/config.md shows', () => {
     const rows = configKeys.map((k) => `| \`${k.name}\` | ${k.default === '' ? '' : `\`${k.default}\``} | ${k.description} |`);
     const doc = readFileSync(new URL('../../docs/reference/config.md', import.meta.url), 'utf8');

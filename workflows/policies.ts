@@ -40,6 +40,7 @@ export const undo = proxyActivities<Activities>({
  */
 export const here = proxyActivities<Activities>({
   startToCloseTimeout: '10s',
+  heartbeatTimeout,
   cancellationType,
   retry: { initialInterval: '200ms', backoffCoefficient: 2, maximumInterval: '5s' },
 });

@@ -5,7 +5,7 @@ import type { Activities } from '../activities/index.ts';
 const { exportHistory } = proxyActivities<Activities>({
   startToCloseTimeout: '10m',
   scheduleToCloseTimeout: '7d',
-  heartbeatTimeout: '30s',
+  heartbeatTimeout: '5s',
   retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '5m' },
 });
 

@@ -30,13 +30,21 @@ export interface Scene {
   stop(): Promise<void>;
 }
 
+/** A scene can be made smaller, or richer. */
+export interface SceneOptions {
+  /** Entities the peer's manifest names as its own. */
+  readonly vouchedFor?: readonly string[];
+  /** Of what the peer tries only this. */
+  readonly only?: readonly string[];
+}
+
 /** Sets the scene in a folder of its own and waits until everything has arrived. */
-export async function hostileScene(name: string, burstFacts = 60): Promise<Scene> {
+export async function hostileScene(name: string, burstFacts = 60, { vouchedFor = [], only }: SceneOptions = {}): Promise<Scene> {
   const dir = join(repoRoot, '.test', name);
   rmSync(dir, { recursive: true, force: true });
   const [ours, peerNode] = await Promise.all([
     startStigmemNode({ name: 'ours', dir: join(dir, 'ours'), quarantineGarden: true }),
-    startStigmemNode({ name: 'peer', dir: join(dir, 'peer') }),
+    startStigmemNode({ name: 'peer', dir: join(dir, 'peer'), entities: vouchedFor }),
   ]);
   const link = await federate(ours, peerNode);
   const ourFact = await assertFact(ours, { ...shared, value: 'pay is served from blue' });
@@ -71,7 +79,7 @@ export async function hostileScene(name: string, burstFacts = 60): Promise<Scene
     burst: burst(burstFacts),
   };
   const bad: Record<string, readonly string[]> = {};
-  for (const [kind, facts] of Object.entries(kinds)) bad[kind] = await hostile.deliver(facts);
+  for (const [kind, facts] of Object.entries(kinds)) if (only?.includes(kind) ?? true) bad[kind] = await hostile.deliver(facts);
   await hostile.settled();
   const node = new Stigmem({
     url: ours.url,

@@ -1,10 +1,10 @@
-import { WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError } from '@temporalio/common';
+import { defaultPayloadConverter, WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError } from '@temporalio/common';
 import { activityInfo } from '@temporalio/activity';
 import { createHash } from 'node:crypto';
 import { alertSignal, noteSignal } from '../src/contract/messages.ts';
 import type { Alert } from '../src/contract/schemas.ts';
 import type { ClaimAnswer, IncidentRef, PeerRef } from '../src/contract/steps.ts';
-import type { Deps } from './deps.ts';
+import { effectKey, type Deps } from './deps.ts';
 
 interface Holder {
   readonly incident: string;
@@ -74,6 +74,20 @@ export function claimActivities(deps: Deps) {
     }
   }
 
+  /** The server takes a request id once in a run: what a worker that died had sent already is not counted twice. */
+  async function signalOnce(workflowId: string, requestId: string, signalName: string, payload: object): Promise<void> {
+    const { namespace, identity } = temporal.options;
+    const input = { payloads: [defaultPayloadConverter.toPayload(payload)] };
+    await temporal.workflowService.signalWorkflowExecution({
+      namespace,
+      identity,
+      workflowExecution: { workflowId },
+      signalName,
+      input,
+      requestId,
+    });
+  }
+
   return {
     /** Claims the peer under each of its names, in one order for all, or says who holds it and lets go again. */
     async claimPeer({ ref, peer, ourNodeId }: { ref: IncidentRef; peer: PeerRef; ourNodeId: string }): Promise<ClaimAnswer> {
@@ -97,9 +111,9 @@ export function claimActivities(deps: Deps) {
       reason?: string;
     }): Promise<{ handedOver: number }> {
       const { ref, to, alerts, reportedBy = 'cordon', reason = 'no reason given' } = input;
-      const handle = temporal.workflow.getHandle(to);
-      for (const alert of alerts) await handle.signal(alertSignal, alert);
-      await handle.signal(noteSignal, {
+      const once = (item: string, name: string, payload: object) => signalOnce(to, effectKey(ref, `handOver ${item}`), name, payload);
+      for (const [n, alert] of alerts.entries()) await once(`alert ${n}`, alertSignal.name, alert);
+      await once('note', noteSignal.name, {
         by: reportedBy,
         text: `${ref.incident} was started for the same peer and joined with ${alerts.length} alerts: ${reason}`.slice(0, 4_000),
       });

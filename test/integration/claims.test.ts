@@ -6,18 +6,20 @@ import { waitUntil } from '../../src/lab/processes.ts';
 import { Stigmem } from '../../src/stigmem/client.ts';
 import type { PeerCompromise } from '../../workflows/index.ts';
 import { fakeActivities, fakeWorld } from '../helpers/fake-activities.ts';
+import { runActivity } from '../helpers/hostile-scene.ts';
 import { closeAs, converterPath, devServer, gateOpen, status, until, workflowBundle, type Incident } from '../helpers/workflow-env.ts';
 
 let env: Awaited<ReturnType<typeof devServer>>;
 let connection: NativeConnection;
 let worker: Worker;
 let running: Promise<void>;
+let deps: Deps;
 
 beforeAll(async () => {
   env = await devServer('claims');
   connection = await NativeConnection.connect({ address: env.address });
   // Claims speak to Temporal only.
-  const deps: Deps = {
+  deps = {
     temporal: env.client,
     node: new Stigmem({ url: 'http://127.0.0.1:1', adminKey: 'k' }),
     nodeUrl: '',
@@ -125,3 +127,18 @@ test("a claim outlives its holder's continue-as-new, and is released by the run 
   await gateOpen(next, 'retract');
   await closeAs(next, 'expelled');
 }, 120_000);
+
+test('alerts that are handed over once more, because nobody was told that they were, are counted once', async () => {
+  const holder = await start('d1');
+  await gateOpen(holder, 'retract');
+  const ref = { incident: 'd2', firstRun: 'first-d2', mode: 'live', phase: 'identify', round: 1, at: '2026-11-23T01:00:00.000Z' } as const;
+  const { handOverAlerts } = claimActivities(deps);
+  const given = { ref, to: 'd1', alerts: [{ name: 'one' }, { name: 'one' }], reportedBy: 'alice', reason: 'seen twice' };
+  for (let time = 0; time < 3; time += 1) expect(await runActivity(handOverAlerts, given)).toEqual({ handedOver: 2 });
+  // Taken after all that came before it.
+  await holder.signal('note', { by: 'bob', text: 'the last' });
+  const now = await until(holder, ({ notes }) => notes.some(({ by }) => by === 'bob'), 'the last note');
+  expect(now.alerts.count).toBe(3);
+  expect(now.notes.map(({ by }) => by)).toEqual(['alice', 'bob']);
+  await closeAs(holder, 'expelled');
+});

@@ -1,4 +1,5 @@
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
+import { hiddenCause } from '../src/contract/telemetry.ts';
 import { failureTypes, type FailureType } from '../src/contract/failures.ts';
 import { EvidenceError } from '../src/evidence/errors.ts';
 import { PolicyError } from '../src/policy/load.ts';
@@ -19,6 +20,15 @@ export class StepFailure extends Error {
  * messages at 4 KB. Cancellation passes through; the unknown stays a plain error, which Temporal retries.
  */
 export function toApplicationFailure(error: unknown): unknown {
+  const failed = failureOf(error);
+  // For the worker's log; Temporal does not see it.
+  if (failed !== error && failed instanceof ApplicationFailure && error instanceof Error) {
+    Object.defineProperty(failed, hiddenCause, { value: error, enumerable: false });
+  }
+  return failed;
+}
+
+function failureOf(error: unknown): unknown {
   if (error instanceof CancelledFailure || error instanceof ApplicationFailure) return error;
   if (error instanceof StepFailure) return failure(error.type, error.message);
   if (error instanceof StigmemError) return stigmemFailure(error);

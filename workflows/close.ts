@@ -11,6 +11,7 @@ import { collect, mutate, read } from './policies.ts';
 import { SealHistory } from './seal-history.ts';
 import { residualOf } from './status.ts';
 import { failureTypeOf, insist, step } from './steps.ts';
+import { tellClosed } from './tell.ts';
 
 /** How the runbook came to its end. `switch`: it goes on in the next run. */
 export type Closing = 'switch' | { readonly duplicateOf: string } | { readonly closedAs: CloseRequest['outcome'] };
@@ -98,7 +99,9 @@ export async function close(incident: Incident, ending: Exclude<Closing, 'switch
   turnAway(incident);
   incident.publish();
   await condition(allHandlersFinished);
-  return { outcome, residual: residualOf(state), evidenceHead: state.evidence.head, report: sealed?.report ?? '' };
+  const residual = residualOf(state);
+  tellClosed(state, outcome, residual.length, incident.now());
+  return { outcome, residual, evidenceHead: state.evidence.head, report: sealed?.report ?? '' };
 }
 
 /** The final evidence and the report; then the peer is let go. */

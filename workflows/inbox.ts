@@ -6,6 +6,7 @@ import type { Refusal } from '../src/contract/names.ts';
 import { digestOf, namesOpening, reduceVote, type OpenGate } from './gates.ts';
 import type { Incident, QueuedAmendment } from './incident.ts';
 import type { StepCommand } from './state.ts';
+import { tellVote } from './tell.ts';
 
 // What people's messages do: they are counted or queued, or refused on record. The runbook acts.
 // In handlers the root scope is current, which a cancel request cancels: what they wait for must not be.
@@ -29,6 +30,7 @@ export async function vote(incident: Incident, decision: 'approve' | 'reject', g
   state.gates = gates;
   const { refusedBecause, have, need, digest } = verdict;
   if (refusedBecause) incident.refuse(refusedBecause, given.by, `${decision} ${given.gate.slice(0, 50)}`);
+  else tellVote(state, given.gate, decision, given.by);
   return {
     accepted: refusedBecause === undefined,
     ...(refusedBecause ? { refusedBecause } : {}),

@@ -1,11 +1,20 @@
-import { CancellationScope, setCurrentDetails, sleep, upsertMemo, upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
+import {
+  CancellationScope,
+  patched,
+  setCurrentDetails,
+  sleep,
+  upsertMemo,
+  upsertSearchAttributes,
+  workflowInfo,
+} from '@temporalio/workflow';
 import { phaseOf, searchAttributes, type Gate, type Mode, type Phase, type Refusal, type Step } from '../src/contract/names.ts';
 import type { AmendAnswer, Amendment, CloseRequest, Coverage, Status } from '../src/contract/schemas.ts';
 import type { EvidenceHead, FirstBad, IncidentRef, StepResult } from '../src/contract/steps.ts';
 import { isDecided, openGate, tally, type GatePlan, type OpenGate, type Runs } from './gates.ts';
 import { here } from './policies.ts';
-import { detailsOf, memoOf, searchAttributesOf, statusOf } from './status.ts';
-import type { IncidentState, PendingStep, StepCommand } from './state.ts';
+import { countsOf, detailsOf, memoOf, searchAttributesOf, statusOf } from './status.ts';
+import type { IncidentState, PendingStep, StepCommand, StepRecord } from './state.ts';
+import { tellGateEnded, tellGateOpened, tellPending, tellPhase, tellRefused, tellResumed, tellStepEnded, tellWarning } from './tell.ts';
 
 /** A flood of stale messages must not become a flood of questions: their senders wait this long at worst. */
 const askAgainMs = 1_000;
@@ -31,6 +40,7 @@ export class Incident {
   busy = 0;
   messages = 0;
   private published = '';
+  private publishedValues = '';
   private asking: Promise<string> | undefined;
   private askingSoon: Promise<string> | undefined;
   private askedAtMs = 0;
@@ -78,6 +88,7 @@ export class Incident {
   warn(warning: string): void {
     if (this.state.warnings.includes(warning)) return;
     this.state.warnings = [...this.state.warnings, warning].slice(-kept.warnings);
+    tellWarning(this.state, warning);
   }
 
   firstBad(found: FirstBad | null): void {
@@ -87,27 +98,40 @@ export class Incident {
   }
 
   enter(phase: Phase): void {
+    if (phase !== this.state.phase) {
+      tellPhase(this.state, phase, this.now());
+      this.state.phaseSince = this.now();
+    }
     this.state.phase = phase;
     this.publish();
   }
 
   /** Shows where the incident is to those who can't query: memo, search attributes, current details. */
   publish(): void {
-    const memo = memoOf(this.state);
+    const withCounts = this.showsCounts();
+    const memo = withCounts ? { ...memoOf(this.state), ...countsOf(this.state) } : memoOf(this.state);
     const shown = JSON.stringify(memo);
     if (shown !== this.published) {
       this.published = shown;
       upsertMemo({ cordon: memo });
       const attributes = searchAttributesOf(this.state, searchAttributes);
-      if (attributes.length > 0) upsertSearchAttributes(attributes);
+      const values = JSON.stringify(attributes.map(({ value }) => value));
+      if (attributes.length > 0 && !(withCounts && values === this.publishedValues)) upsertSearchAttributes(attributes);
+      this.publishedValues = values;
     }
     setCurrentDetails(detailsOf(this.state, this.runs.current));
+  }
+
+  /** The counts in the memo came after 0.1.0: a run begun before shows them once it goes on. */
+  private showsCounts(): boolean {
+    return patched('memo-counts');
   }
 
   refuse(because: Refusal, by: string, detail?: string): void {
     const { count, last } = this.state.refused;
     const entry = { at: this.now(), by: by.slice(0, 200), because, ...(detail === undefined ? {} : { detail: detail.slice(0, 500) }) };
     this.state.refused = { count: count + 1, last: [...last, entry].slice(-kept.refusals) };
+    tellRefused(this.state, because, entry.by, entry.detail);
   }
 
   // ── gates ──────────────────────────────────────────────────────────────────────────────────────
@@ -127,14 +151,18 @@ export class Incident {
       { gate, plan, ...(requestedBy === undefined ? {} : { requestedBy }) },
       Date.now(),
     );
+    const before = this.gate(gate);
+    if (before && !before.held) tellGateEnded(this.state, before, 'asked anew', this.now());
     this.state.openings = { ...this.state.openings, [gate]: opened.opening };
     this.setGate(opened);
+    tellGateOpened(this.state, opened);
     this.publish();
     return opened;
   }
 
   shut(gate: Gate): void {
-    const { [gate]: _shut, ...others } = this.state.gates;
+    const { [gate]: shut, ...others } = this.state.gates;
+    if (shut && !shut.held) tellGateEnded(this.state, shut, isDecided(shut, this.state.policy) ?? 'nothing left to ask', this.now());
     this.state.gates = others;
     this.publish();
   }
@@ -205,10 +233,11 @@ export class Incident {
   record(step: Step, result: Omit<StepResult, 'evidence'>): void {
     const others = this.state.steps.filter(({ name, round }) => name !== step || round !== this.state.round);
     const { outcome, way, detail, residual = [] } = result;
-    this.state.steps = [
-      ...others,
-      { name: step, phase: phaseOf(step), round: this.state.round, outcome, way, at: this.now(), detail, residual },
-    ];
+    const ended: StepRecord = { name: step, phase: phaseOf(step), round: this.state.round, outcome, way, at: this.now(), detail, residual };
+    this.state.steps = [...others, ended];
+    tellStepEnded(this.state, ended);
+    // Where nothing else is shown soon, the count of what is not verified would stay behind.
+    if (this.showsCounts()) this.publish();
   }
 
   /** Takes a record back: the step has to be done again. */
@@ -218,11 +247,13 @@ export class Incident {
 
   wait(pending: Omit<PendingStep, 'since'>): void {
     this.state.pending = { ...this.state.pending, [pending.step]: { ...pending, since: this.now() } };
+    tellPending(this.state, pending);
     this.publish();
   }
 
   resume(step: Step): void {
-    const { [step]: _resumed, ...others } = this.state.pending;
+    const { [step]: resumed, ...others } = this.state.pending;
+    if (resumed) tellResumed(this.state, resumed, this.now());
     this.state.pending = others;
     this.publish();
   }

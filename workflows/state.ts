@@ -48,6 +48,8 @@ export interface IncidentState {
   ourNode: { nodeId: string; url: string } | null;
   peer: PeerRef | null;
   phase: Phase;
+  /** When it was entered; absent in the first phase, and in what a run of 0.1.0 handed over. */
+  phaseSince?: string;
   round: number;
   outcome: Outcome | null;
   alerts: Alert[];

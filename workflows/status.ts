@@ -1,5 +1,5 @@
 import { defineSearchAttributeKey, type SearchAttributeUpdatePair } from '@temporalio/common';
-import { steps, type searchAttributes } from '../src/contract/names.ts';
+import { steps, type searchAttributes, type StepOutcome } from '../src/contract/names.ts';
 import type { Coverage, PlanAnswer, Residual, Status, Waiting } from '../src/contract/schemas.ts';
 import { digestOf, isDecided, tally, type OpenGate } from './gates.ts';
 import type { IncidentState, StepRecord } from './state.ts';
@@ -112,6 +112,15 @@ export function memoOf(state: IncidentState): Record<string, unknown> {
     gates: Object.values(state.gates).map(({ gate, opening }) => `${gate}#${opening}`),
     steps: Object.values(state.pending).map(({ step, kind }) => `${step}:${kind}`),
     outcome: state.outcome,
+  };
+}
+
+/** What the gauges need beside that: since when gates wait, and how many steps ended without being verified. */
+export function countsOf(state: IncidentState): Record<string, unknown> {
+  const ended = (how: StepOutcome) => state.steps.filter(({ round, outcome }) => round === state.round && outcome === how).length;
+  return {
+    since: Object.fromEntries(Object.values(state.gates).map(({ gate, since, held }) => [gate, held ? null : since])),
+    notVerified: { unverified: ended('unverified'), unavailable: ended('unavailable') },
   };
 }
 

@@ -1,5 +1,5 @@
 import { ActivityFailure, ApplicationFailure } from '@temporalio/common';
-import { condition, isCancellation, log } from '@temporalio/workflow';
+import { condition, isCancellation } from '@temporalio/workflow';
 import { canonicalJson, planHash, sha256Id } from '../src/contract/canonical.ts';
 import { spanWords } from '../src/contract/duration.ts';
 import { isFailureType, type FailureType } from '../src/contract/failures.ts';
@@ -61,7 +61,6 @@ export async function insist<T>(
       }
       const how = `${tried.how} It tries again by itself within ${spanWords(waitMs)}; or: cordon retry|done|skip <incident> ${name} --by <you>.`;
       incident.wait({ step: name, kind: 'parked', why: tried.why, how });
-      log.warn('step parked', { step: name, why: tried.why });
       const woken = await parked(incident, name, waitMs, look);
       if (woken === 'ended') return undefined;
       // A note names a peer only where one was asked for; one that fits none is forgotten, and the question stands again.

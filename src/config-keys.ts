@@ -24,6 +24,12 @@ export const WebhookUrl = z
   .string()
   .refine((text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol), 'an http or https URL');
 const Queue = z.string().regex(/^[\w.:-]{1,200}$/, 'a task queue name: up to 200 letters, digits and . : - _');
+/** `host:port`; port 0 takes a free one. */
+const Listen = z
+  .string()
+  .refine((t) => /^(\[[0-9a-f:]+\]|[\w.-]+):[0-9]{1,5}$/i.test(t) && inRange(0, 65_535, Number(t.slice(t.lastIndexOf(':') + 1))), {
+    message: 'host:port, like 127.0.0.1:9464',
+  });
 const whole = (min: number, max: number) =>
   z
     .string()
@@ -59,6 +65,18 @@ const shape = {
     .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'fatal, error, warn, info, debug, trace or silent')
     .default('info')
     .describe('How much the worker logs.'),
+  CORDON_METRICS_LISTEN: Listen.optional().describe(
+    'Where the worker serves Prometheus metrics: `host:port`, path `/metrics`. Off if not set.',
+  ),
+  CORDON_HEALTH_LISTEN: Listen.optional().describe(
+    'Where the worker serves `GET /healthz`: 200 while it runs and reaches Temporal, else 503. `host:port`; off if not set.',
+  ),
+  CORDON_OTLP_URL: z
+    .string()
+    .refine(isBaseUrl, 'an http or https URL without user, query or fragment, like http://127.0.0.1:4318')
+    .transform((text) => text.replace(/\/+$/, ''))
+    .optional()
+    .describe('OpenTelemetry collector that takes traces by OTLP over HTTP; `/v1/traces` is added. Off if not set.'),
   CORDON_CONCURRENCY: whole(1, 64).default(4).describe('Writes to the node at the same time.'),
   CORDON_WRITES_PER_HOUR: whole(1, 10_000_000).default(1_000).describe("The node's own limit of writes in an hour."),
   CORDON_WRITE_HEADROOM: z

@@ -35,16 +35,17 @@ export interface NodeConfig {
 
 /** What every command needs: no node, no key. */
 export type CliConfig = ReturnType<typeof parseCliConfig>;
-/** What the worker needs. */
-export type WorkerConfig = ReturnType<typeof parseWorkerConfig>;
+/** How much is logged. */
+export type LogLevelName = CliConfig['logLevel'];
 
 const cliNames = ['CORDON_TASK_QUEUE', 'CORDON_HOST_TASK_QUEUE', 'CORDON_EVIDENCE_DIR', 'CORDON_LOG_LEVEL'] as const;
 const fileNames = ['CORDON_POLICY_FILE', 'CORDON_CONTACTS_FILE'] as const;
+const telemetryNames = ['CORDON_METRICS_LISTEN', 'CORDON_HEALTH_LISTEN', 'CORDON_OTLP_URL'] as const;
 const keyNames = ['STIGMEM_URL', 'STIGMEM_ADMIN_KEY', 'STIGMEM_ADMIN_KEY_FILE'] as const;
 
 /** Temporal and evidence only, so that `cordon approve` works on a machine without the node's key. */
 export function parseCliConfig(env: Env = processEnv()) {
-  const values = read(env, [...cliNames, ...fileNames]);
+  const values = read(env, [...cliNames, ...fileNames, ...telemetryNames]);
   return {
     taskQueue: values.CORDON_TASK_QUEUE,
     hostTaskQueue: values.CORDON_HOST_TASK_QUEUE,
@@ -52,6 +53,9 @@ export function parseCliConfig(env: Env = processEnv()) {
     logLevel: values.CORDON_LOG_LEVEL,
     policyFile: values.CORDON_POLICY_FILE,
     contactsFile: values.CORDON_CONTACTS_FILE,
+    metricsListen: values.CORDON_METRICS_LISTEN,
+    healthListen: values.CORDON_HEALTH_LISTEN,
+    otlpUrl: values.CORDON_OTLP_URL,
   };
 }
 

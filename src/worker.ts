@@ -1,11 +1,11 @@
-import { Client, Connection } from '@temporalio/client';
-import { DefaultLogger, NativeConnection, Runtime, Worker, type LogEntry, type WorkerInterceptors } from '@temporalio/worker';
-import { pino } from 'pino';
+import { Client, Connection, type ConnectionOptions } from '@temporalio/client';
+import { NativeConnection, Worker, type WorkerInterceptors } from '@temporalio/worker';
 import { createActivities } from '../activities/index.ts';
-import { parseWorkerConfig, type WorkerConfig } from './config.ts';
+import { parseWorkerConfig } from './config.ts';
+import { startTelemetry } from './observe/telemetry.ts';
 import { bundlePath, payloadConverterPath } from './paths.ts';
 import { Stigmem } from './stigmem/client.ts';
-import { loadTemporalSettings } from './temporal.ts';
+import { loadTemporalSettings, type TemporalSettings } from './temporal.ts';
 
 /** Recovery time of an incident after a worker was killed: its workflow tasks go to another worker after this. */
 const stickyTimeout = '5s';
@@ -22,59 +22,54 @@ export interface WorkerExtras {
 export async function runWorker({ interceptors = {} }: WorkerExtras = {}): Promise<void> {
   const config = parseWorkerConfig();
   const settings = loadTemporalSettings();
-  const log = pino({ level: config.logLevel, base: { service: 'cordon' } });
-  Runtime.install({ logger: temporalLogger(log, config), shutdownSignals: ['SIGINT', 'SIGTERM'] });
+  const secrets = [config.node.adminKey, config.agentKey, config.webhookUrl, settings.connectionOptions.apiKey];
+  const telemetry = await startTelemetry({ ...config, secrets });
+  const { log } = telemetry;
   const connection = await NativeConnection.connect(settings.connectionOptions);
-  const { address, tls, apiKey, metadata } = settings.connectionOptions;
-  const clientConnection = await Connection.connect({
-    ...(address === undefined ? {} : { address }),
-    ...(tls === undefined ? {} : { tls }),
-    ...(apiKey === undefined ? {} : { apiKey }),
-    ...(metadata === undefined ? {} : { metadata }),
-  });
+  const clientConnection = await Connection.connect(clientOptions(settings));
   const { namespace } = settings;
+  const { taskQueue, evidenceDir } = config;
   const node = new Stigmem({
     url: config.node.url,
     adminKey: config.node.adminKey,
     ...(config.agentKey === undefined ? {} : { agentKey: config.agentKey }),
   });
-  const worker = await Worker.create({
-    connection,
-    namespace,
-    taskQueue: config.taskQueue,
-    workflowBundle: { codePath: bundlePath() },
-    dataConverter: { payloadConverterPath: payloadConverterPath() },
-    activities: createActivities({
-      node,
-      nodeUrl: config.node.url,
-      temporal: new Client({ connection: clientConnection, namespace }),
-      evidenceDir: config.evidenceDir,
-      policyFile: config.policyFile,
-      contactsFile: config.contactsFile,
-      webhookUrl: config.webhookUrl,
-      peerAllow: config.peerAllow,
-      concurrency: config.concurrency,
-      writesPerHour: config.writesPerHour,
-      writeHeadroom: config.writeHeadroom,
-    }),
-    interceptors,
-    stickyQueueScheduleToStartTimeout: stickyTimeout,
-    shutdownGraceTime: '10s',
-    maxHeartbeatThrottleInterval: '1s',
-    defaultHeartbeatThrottleInterval: '1s',
-  });
-  log.info({ address, namespace, taskQueue: config.taskQueue, node: config.node.url }, 'cordon worker is ready');
+  const temporal = new Client({ connection: clientConnection, namespace });
+  let worker: Worker | undefined;
   try {
+    await telemetry.serve({ worker: () => worker, temporal, taskQueue, namespace, evidenceDir });
+    worker = await Worker.create({
+      connection,
+      namespace,
+      taskQueue,
+      workflowBundle: { codePath: bundlePath() },
+      dataConverter: { payloadConverterPath: payloadConverterPath() },
+      activities: createActivities({ ...config, node, nodeUrl: config.node.url, temporal }),
+      interceptors: { ...interceptors, activity: [...(telemetry.interceptors.activity ?? []), ...(interceptors.activity ?? [])] },
+      stickyQueueScheduleToStartTimeout: stickyTimeout,
+      shutdownGraceTime: '10s',
+      maxHeartbeatThrottleInterval: '1s',
+      defaultHeartbeatThrottleInterval: '1s',
+    });
+    log.info({ address: settings.address, namespace, taskQueue, node: config.node.url }, 'cordon worker is ready');
     await worker.run();
+    log.info('cordon worker has stopped');
+  } catch (error) {
+    log.fatal({ err: error }, 'cordon worker has failed');
+    throw error;
   } finally {
+    await telemetry.stop();
     await connection.close();
     await clientConnection.close();
     await node.close();
   }
 }
 
-function temporalLogger(log: pino.Logger, { logLevel }: WorkerConfig): DefaultLogger {
-  const levels = { TRACE: 'trace', DEBUG: 'debug', INFO: 'info', WARN: 'warn', ERROR: 'error' } as const;
-  const core = logLevel === 'fatal' || logLevel === 'silent' ? 'ERROR' : logLevel === 'trace' || logLevel === 'debug' ? 'DEBUG' : 'INFO';
-  return new DefaultLogger(core, ({ level, message, meta }: LogEntry) => log[levels[level]](meta ?? {}, message));
+function clientOptions({ connectionOptions: { address, tls, apiKey, metadata } }: TemporalSettings): ConnectionOptions {
+  return {
+    ...(address === undefined ? {} : { address }),
+    ...(tls === undefined ? {} : { tls }),
+    ...(apiKey === undefined ? {} : { apiKey }),
+    ...(metadata === undefined ? {} : { metadata }),
+  };
 }

@@ -32,6 +32,8 @@ export interface Answer {
   text: string[];
   json: Record<string, unknown>;
   exit?: Exit;
+  /** Nothing is printed: standard output holds log lines only. */
+  silent?: boolean;
 }
 
 /** What commands share: configuration, connection, colours, spinner. */
@@ -81,8 +83,9 @@ export class Cli {
     }
   }
 
-  #print({ next, text, json, exit = 'ok' }: Answer): number {
+  #print({ next, text, json, exit = 'ok', silent = false }: Answer): number {
     const { code } = exitCodes[exit];
+    if (silent) return code;
     if (this.json) this.io.out(JSON.stringify({ exitCode: code, next, ...json }, null, 2));
     else this.io.out([this.colors.bold(next), ...text].join('\n'));
     return code;

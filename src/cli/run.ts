@@ -37,7 +37,7 @@ export async function worker(cli: Cli): Promise<Answer> {
   await cli.temporal();
   const { runWorker } = await import('../worker.ts');
   await runWorker();
-  return { next: 'the worker has stopped', text: [], json: {} };
+  return { next: 'the worker has stopped', text: [], json: {}, silent: true };
 }
 
 /** `demo`: the whole runbook on this machine. */

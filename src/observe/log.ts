@@ -1,0 +1,97 @@
+import { DefaultLogger, type LogEntry, type Logger } from '@temporalio/worker';
+import { pino } from 'pino';
+import type { LogLevelName } from '../config.ts';
+import { workflowType as incidentType } from '../contract/names.ts';
+import { hiddenCause } from '../contract/telemetry.ts';
+import type { Scrub } from './scrub.ts';
+
+export type Log = pino.Logger;
+
+/** Fields that never hold what a reader may see, wherever they turn up. */
+const secretFields = ['adminKey', 'agentKey', 'apiKey', 'webhookUrl', 'authorization', 'Authorization', 'password', 'token'];
+
+/**
+ * One JSON object a line on standard output, written at once: a killed worker has said all it knew. Known
+ * secrets are cut out of the finished line, wherever they stand.
+ */
+export function createLog(level: LogLevelName, scrub: Scrub, destination: pino.DestinationStream = pino.destination({ sync: true })): Log {
+  return pino(
+    {
+      level,
+      base: { service: 'cordon' },
+      // Lines of the SDK come a moment late and bring their own time.
+      timestamp: false,
+      mixin: () => ({ time: new Date().toISOString() }),
+      formatters: { level: (label) => ({ level: label }) },
+      serializers: { err: errorFields },
+      redact: { paths: secretFields.flatMap((name) => [name, `*.${name}`, `*.*.${name}`]), censor: '[secret]' },
+      hooks: { streamWrite: scrub },
+    },
+    destination,
+  );
+}
+
+interface ErrorFields {
+  readonly name: string;
+  readonly type?: string;
+  readonly message: string;
+  readonly retryable?: boolean;
+  readonly stack?: string;
+  readonly cause?: ErrorFields;
+}
+
+const deepest = 6;
+
+/** An error with its type and its causes; a stack only where nothing names what went wrong. */
+export function errorFields(error: unknown, depth = 0): ErrorFields {
+  if (!(error instanceof Error)) return { name: typeof error, message: String(error).slice(0, 2_000) };
+  const own = (key: PropertyKey): unknown => Object.getOwnPropertyDescriptor(error, key)?.value;
+  const type = ['type', 'code'].map((key) => own(key)).find((value) => typeof value === 'string');
+  const nonRetryable = own('nonRetryable');
+  const cause = error.cause ?? own(hiddenCause);
+  return {
+    name: error.name,
+    ...(typeof type === 'string' ? { type } : {}),
+    message: error.message.slice(0, 2_000),
+    ...(typeof nonRetryable === 'boolean' ? { retryable: !nonRetryable } : {}),
+    ...(type === undefined && error.stack !== undefined ? { stack: error.stack.slice(0, 4_000) } : {}),
+    ...(cause === undefined || depth >= deepest ? {} : { cause: errorFields(cause, depth + 1) }),
+  };
+}
+
+const pinoLevels = { TRACE: 'trace', DEBUG: 'debug', INFO: 'info', WARN: 'warn', ERROR: 'error' } as const;
+
+/**
+ * The SDK's lines, and those of workflows and activities, in the words of the rest: the incident and its run on
+ * each. Task tokens are left out: who has one can answer for the activity.
+ * @param also - is told of each line, whatever the level
+ */
+export function sdkLogger(log: Log, also: (fields: Readonly<Record<string, unknown>>) => void = () => undefined): Logger {
+  return new DefaultLogger('TRACE', ({ level, message, meta, timestampNanos }: LogEntry) => {
+    const time = new Date(Number(timestampNanos / 1_000_000n)).toISOString();
+    const fields = fieldsOf(meta ?? {});
+    also(fields);
+    log[pinoLevels[level]]({ time, ...fields }, message);
+  });
+}
+
+function fieldsOf(meta: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const { taskToken: _token, sdkComponent, workflowId, runId, workflowRunId, activityType, namespace, taskQueue, error, ...rest } = meta;
+  const { isLocal: _local, spanContexts: _spans, workflowType, incident, ...others } = rest;
+  const run = workflowRunId ?? runId;
+  const isIncident = workflowType === undefined || workflowType === incidentType;
+  // Claims and seals run under ids of their own: what they are about, only their input says.
+  const about = incident ?? (isIncident ? workflowId : undefined);
+  return {
+    ...(sdkComponent === undefined ? {} : { component: sdkComponent }),
+    ...(workflowId === undefined
+      ? { ...(namespace === undefined ? {} : { namespace }), ...(taskQueue === undefined ? {} : { taskQueue }) }
+      : {}),
+    ...(about === undefined ? {} : { incident: about }),
+    ...(run === undefined ? {} : { run }),
+    ...(isIncident ? {} : { workflow: workflowId, workflowType }),
+    ...(activityType === undefined ? {} : { activity: activityType }),
+    ...others,
+    ...(error === undefined ? {} : { err: error }),
+  };
+}

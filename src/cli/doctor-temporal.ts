@@ -1,87 +1,92 @@
 import { z } from 'zod';
 import proto from '@temporalio/proto';
-import { spanWords } from '../contract/duration.ts';
 import { searchAttributes, workflowType } from '../contract/names.ts';
-import { withDeadline, type TemporalSession } from '../temporal.ts';
+import { isNotFound, withDeadline, type TemporalSession } from '../temporal.ts';
+import { about, type Check, type Finding } from './doctor-finding.ts';
 import { describe, serverMs } from './incident.ts';
 import { clean, shellWord } from './text.ts';
 
-/** One line of the doctor's report; `mend` is what to do about it. */
-export interface Finding {
-  check: string;
-  state: 'ok' | 'warn' | 'fail';
-  found: string;
-  mend?: string;
-}
-
-const workflowQueue = proto.temporal.api.enums.v1.TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW;
 const keyword = proto.temporal.api.enums.v1.IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD;
 const shortRetentionDays = 30;
-/** A worker with nothing to do asks again after a minute; the server remembers dead ones longer than that. */
-const longPollMs = 75_000;
-
-/** Milliseconds since a worker last asked for workflow tasks; undefined when none did for a while. */
-export async function lastPoll(session: TemporalSession, name: string): Promise<number | undefined> {
-  const { client, settings } = session;
-  const answer = await withDeadline(client, serverMs, () =>
-    client.workflowService.describeTaskQueue({
-      namespace: settings.namespace,
-      taskQueue: { name },
-      taskQueueType: workflowQueue,
-    }),
-  );
-  const ages = answer.pollers.map(({ lastAccessTime }) => Date.now() - Number(lastAccessTime?.seconds ?? 0) * 1_000);
-  const age = Math.min(...ages);
-  return age > longPollMs ? undefined : Math.max(age, 0);
-}
-
+/** So many open incidents are looked at one by one. */
+const lookedAt = 100;
 /** The checks that ask the Temporal server, each by itself: one that fails does not hide the others. */
-export function temporalChecks(session: TemporalSession, taskQueue: string): (() => Promise<Finding>)[] {
+export function temporalChecks(session: TemporalSession): Check[] {
   return [
-    () => namespaceCheck(session),
-    () => attributesCheck(session),
-    () => pollersCheck(session, taskQueue),
-    () => abandonedCheck(session),
+    { name: 'search attributes', look: () => attributesCheck(session) },
+    { name: 'workflow tasks', look: () => failingCheck(session) },
+    { name: 'ended without outcome', look: () => abandonedCheck(session) },
   ];
 }
 
-async function namespaceCheck({ client, settings }: TemporalSession): Promise<Finding> {
+/** Is the namespace there, and are closed runs kept long enough? Without it nothing else can be asked. */
+export async function namespaceCheck({ client, settings }: TemporalSession): Promise<Finding> {
   const { namespace } = settings;
-  const check = 'namespace';
-  const answer = await withDeadline(client, serverMs, () => client.workflowService.describeNamespace({ namespace }));
-  const days = Number(answer.config?.workflowExecutionRetentionTtl?.seconds ?? 0) / 86_400;
+  const { ok, warn, fail } = about('namespace');
+  const flags = `--namespace ${shellWord(namespace)} --retention ${shortRetentionDays}d`;
+  let days: number;
+  try {
+    const answer = await withDeadline(client, serverMs, () => client.workflowService.describeNamespace({ namespace }));
+    days = Number(answer.config?.workflowExecutionRetentionTtl?.seconds ?? 0) / 86_400;
+  } catch (error) {
+    if (!isNotFound(error)) throw error;
+    return fail(`${clean(namespace)} is not there`, `set TEMPORAL_NAMESPACE, or: temporal operator namespace create ${flags}`);
+  }
   const found = `${namespace}, closed runs are kept ${Number(days.toFixed(1))} days`;
-  if (days >= shortRetentionDays) return { check, state: 'ok', found };
-  const mend = `temporal operator namespace update --namespace ${shellWord(namespace)} --retention ${shortRetentionDays}d`;
-  return { check, state: 'warn', found: `${found}: shorter than an incident with its watch may take`, mend };
+  if (days >= shortRetentionDays) return ok(found);
+  return warn(`${found}: shorter than an incident with its watch may take`, `temporal operator namespace update ${flags}`);
 }
 
 async function attributesCheck({ client, settings }: TemporalSession): Promise<Finding> {
   const { namespace } = settings;
-  const check = 'search attributes';
+  const { ok, warn } = about('search attributes');
   const answer = await withDeadline(client, serverMs, () => client.connection.operatorService.listSearchAttributes({ namespace }));
   const names = Object.values(searchAttributes);
   const missing = names.filter((name) => !Object.hasOwn(answer.customAttributes, name));
   const wrong = names.filter((name) => !missing.includes(name) && answer.customAttributes[name] !== keyword);
   if (wrong.length > 0) {
-    return { check, state: 'warn', found: `not of type Keyword: ${wrong.join(', ')}`, mend: 'cordon leaves them out' };
+    const remove = wrong.map((name) => `temporal operator search-attribute remove --namespace ${shellWord(namespace)} --name ${name}`);
+    return warn(`not of type Keyword: ${wrong.join(', ')}; cordon leaves them out`, `${remove.join('; ')}; then run doctor again`);
   }
-  if (missing.length === 0) return { check, state: 'ok', found: names.join(', ') };
+  if (missing.length === 0) return ok(names.join(', '));
   const flags = missing.map((name) => `--name ${name} --type Keyword`).join(' ');
   const mend = `temporal operator search-attribute create --namespace ${shellWord(namespace)} ${flags}`;
-  return { check, state: 'warn', found: `not registered: ${missing.join(', ')}; cordon list shows less`, mend };
+  return warn(`not registered: ${missing.join(', ')}; lists in the Web UI show less`, mend);
 }
 
-async function pollersCheck(session: TemporalSession, taskQueue: string): Promise<Finding> {
-  const check = 'worker';
-  const age = await lastPoll(session, taskQueue);
-  if (age !== undefined) return { check, state: 'ok', found: `polled task queue ${taskQueue} ${spanWords(age)} ago` };
-  return { check, state: 'fail', found: `none polls task queue ${taskQueue}: incidents stand still`, mend: 'cordon worker' };
+/**
+ * Open incidents whose workflow task fails again and again: a worker with other code than the history was made
+ * with, or a bug. They stand still, and nothing in them can say so.
+ */
+async function failingCheck(session: TemporalSession): Promise<Finding> {
+  const { ok, fail } = about('workflow tasks');
+  const query = `WorkflowType='${workflowType}' AND ExecutionStatus='Running'`;
+  const ids = await withDeadline(session.client, serverMs, async () => {
+    const found: string[] = [];
+    for await (const { workflowId } of session.client.workflow.list({ query, pageSize: lookedAt + 1 })) {
+      found.push(workflowId);
+      if (found.length > lookedAt) break;
+    }
+    return found;
+  });
+  const looked = ids.slice(0, lookedAt);
+  const described = await Promise.all(looked.map((id) => describe(session, id)));
+  const failing = described.flatMap((incident) => {
+    const attempt = Number(incident?.description.raw.pendingWorkflowTask?.attempt ?? 0);
+    return incident !== undefined && attempt > 1 ? [{ id: incident.id, attempt }] : [];
+  });
+  const those = `${looked.length} open incident${looked.length === 1 ? '' : 's'}${ids.length > lookedAt ? ' (the newest)' : ''} looked at`;
+  if (failing.length === 0) return ok(`none fails; ${those}`);
+  const which = failing.slice(0, 5).map(({ id, attempt }) => `${clean(id)} (attempt ${attempt})`);
+  return fail(
+    `failing in ${failing.length} of ${those}: ${which.join(', ')}; they stand still`,
+    "the worker's log says why (WorkflowTaskFailed); run the version of cordon they were started with, or a newer one, on every worker",
+  );
 }
 
 /** Incidents whose last run the server or an operator ended before it had an outcome. */
 async function abandonedCheck(session: TemporalSession): Promise<Finding> {
-  const check = 'ended without outcome';
+  const { ok, fail } = about('ended without outcome');
   const query = `WorkflowType='${workflowType}' AND ExecutionStatus IN ('Terminated','TimedOut','Failed','Canceled')`;
   const ids = await withDeadline(session.client, serverMs, async () => {
     const found = new Set<string>();
@@ -94,12 +99,12 @@ async function abandonedCheck(session: TemporalSession): Promise<Finding> {
   const ended = await Promise.all(ids.map((id) => stillEnded(session, id)));
   const abandoned = ended.filter((id) => id !== undefined);
   const [first] = abandoned;
-  if (first === undefined) return { check, state: 'ok', found: 'no incident' };
+  if (first === undefined) return ok('no incident');
   const found = `${abandoned.length}: ${abandoned.slice(0, 5).map(clean).join(', ')}${abandoned.length > 5 ? ', …' : ''}`;
   const peer = await peerOf(session, first);
   const drill = first.startsWith('peer-compromise-drill:') ? ' --drill' : '';
   const mend = `take over its fences and evidence: cordon start ${shellWord(peer)}${drill} --reason 'takes over an ended run'`;
-  return { check, state: 'fail', found: `${found}; what they fenced is still fenced`, mend };
+  return fail(`${found}; what they fenced is still fenced`, mend);
 }
 
 /** The peer an incident is about: from its memo, else from what it was started with. An id chosen outside says nothing. */

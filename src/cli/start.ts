@@ -6,7 +6,7 @@ import { parseNodeConfig } from '../config.ts';
 import { Stigmem } from '../stigmem/client.ts';
 import { withDeadline } from '../temporal.ts';
 import type { Answer, Cli } from './cli.ts';
-import { lastPoll } from './doctor-temporal.ts';
+import { lastPoll } from './doctor-workers.ts';
 import { CliError } from './exit.ts';
 import { describe, send, serverMs } from './incident.ts';
 import { checked, parseAlert, readDataFile } from './input.ts';

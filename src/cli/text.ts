@@ -9,6 +9,11 @@ export function clean(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '\u{FFFD}');
 }
 
+/** What an error says, safe for a terminal. */
+export function messageOf(error: unknown): string {
+  return clean(error instanceof Error ? error.message : String(error));
+}
+
 /** At most `max` characters, with an ellipsis. */
 export function cut(text: string, max: number): string {
   return text.length <= max ? text : `${text.slice(0, Math.max(0, max - 1))}…`;

@@ -4,6 +4,7 @@ import type { CloseRequest, Status } from '../src/contract/schemas.ts';
 import type { EvidenceHead, HeldAlert, IncidentRef, PeerRef, Sealed } from '../src/contract/steps.ts';
 import { verifyFolder } from '../src/evidence/verify.ts';
 import { effectKey, evidenceOf, headOf, seal as sealEvidence, type Deps } from './deps.ts';
+import { lossKind } from './evidence-loss.ts';
 import { sealRunHistory } from './history.ts';
 
 interface SealAsk {
@@ -38,6 +39,12 @@ export function closeActivities(deps: Deps) {
     const known = status.evidence.head === '' ? {} : { expectHead: status.evidence.head };
     const { ok, entries, objects, firstProblem } = await verifyFolder(store.dir, known);
     const path = `files/${report}`;
+    const lost = (await store.entries()).filter(({ kind }) => kind === lossKind);
+    const residual = lost.map(({ name }) => ({ what: 'evidence that was lost', why: name, count: 1 }));
+    if (ok && lost.length > 0) {
+      const detail = `${path} written; the evidence folder verifies, but entries that were sealed are gone: ${lost.map(({ name }) => name).join('; ')}`;
+      return { outcome: 'unverified', way: 'none', detail: detail.slice(0, 2_000), residual, report: path, evidence: headOf(final) };
+    }
     if (ok) {
       const detail = `${path} written; the evidence folder verifies: ${entries} entries, ${objects} objects, with the head that history knows`;
       return { outcome: 'verified', way: 'none', detail, report: path, evidence: headOf(final) };
@@ -47,7 +54,7 @@ export function closeActivities(deps: Deps) {
       outcome: 'unverified',
       way: 'none',
       detail: `${path} written; the evidence folder does NOT verify: ${wrong}`,
-      residual: [{ what: 'evidence folder', why: `does not verify: ${wrong}`, count: 1 }],
+      residual: [{ what: 'evidence folder', why: `does not verify: ${wrong}`, count: 1 }, ...residual],
       report: path,
       evidence: headOf(final),
     };

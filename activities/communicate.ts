@@ -5,7 +5,7 @@ import { sha256Hex } from '../src/evidence/canonical.ts';
 import { agentOwners, ContactsError, loadContacts, operatorOf, type Contacts } from '../src/notify/contacts.ts';
 import { downstreamNotice, localNotice, peerNotice, type NoticeInput } from '../src/notify/notices.ts';
 import { readPlanFacts, type PlanFacts } from '../src/notify/plan-facts.ts';
-import { cancelSignal, effectKey, evidenceOf, headOf, seal, type Deps } from './deps.ts';
+import { assertBoundNode, cancelSignal, effectKey, evidenceOf, headOf, seal, type Deps } from './deps.ts';
 import { deliver, post, type Draft, type Sent } from './deliver.ts';
 import { StepFailure } from './failures.ts';
 
@@ -50,7 +50,10 @@ export function communicateActivities(deps: Deps) {
     const input = await inputOf(deps, ref, facts, contacts);
     const { plan, peer } = input;
     const own = new Set([peer.nodeId, ...peer.nodeIds]);
-    const active = (await deps.node.peers(cancelSignal())).filter(({ status, node_id: id }) => status === 'active' && !own.has(id));
+    const listed = await deps.node.peers(cancelSignal());
+    // Another node's peers are other people: nobody of theirs is to be told.
+    await assertBoundNode(deps, ref);
+    const active = listed.filter(({ status, node_id: id }) => status === 'active' && !own.has(id));
     const sharedWith = (allowed: readonly string[]) => plan?.scopes.filter((scope) => allowed.includes(scope)) ?? [];
     // Facts that could not be judged may lie in any scope: then everybody who can pull is told.
     const known = plan !== null && plan.unreadable === 0;

@@ -3,7 +3,7 @@ import { findCapabilities } from '../src/stigmem/capabilities.ts';
 import { StigmemHttpError } from '../src/stigmem/errors.ts';
 import { collectAudit, collectQuarantine } from '../src/stigmem/paging.ts';
 import { assertBoundNode, cancelSignal, evidenceOf, headOf, seal, type Deps } from './deps.ts';
-import { fence, rowsOf } from './fences.ts';
+import { fence } from './fences.ts';
 import { beat } from './heartbeat.ts';
 
 export interface ContainInput {
@@ -29,9 +29,9 @@ export function containActivities(deps: Deps) {
     async fenceInbound(input: ContainInput): Promise<StepResult> {
       const { ref, peer } = input;
       if (!peer) return nothingResolved(deps, ref, 'fenceInbound');
-      const result = await fence(deps, { ...input, peer }, 'ingest_tenant');
-      const fenced = new Set((await rowsOf(deps, peer)).map(({ peer_id }) => peer_id));
-      const listed = (await deps.node.peers(cancelSignal())).filter(({ status }) => status === 'active');
+      const { result, rows, all } = await fence(deps, { ...input, peer }, 'ingest_tenant');
+      const fenced = new Set(rows.map(({ peer_id }) => peer_id));
+      const listed = all.filter(({ status }) => status === 'active');
       // The node pulls in the order of its list and stops at the first fenced one.
       const first = listed.findIndex(({ peer_id }) => fenced.has(peer_id));
       const stalled = first < 0 ? [] : listed.slice(first).filter(({ peer_id }) => !fenced.has(peer_id));
@@ -54,29 +54,33 @@ export function containActivities(deps: Deps) {
     /** The other direction: what we have is not read by it any more. */
     async fenceOutbound(input: ContainInput): Promise<StepResult> {
       const { ref, peer } = input;
-      return peer ? fence(deps, { ...input, peer }, 'pull_tenant') : nothingResolved(deps, ref, 'fenceOutbound');
+      return peer ? (await fence(deps, { ...input, peer }, 'pull_tenant')).result : nothingResolved(deps, ref, 'fenceOutbound');
     },
 
     /** A third peer that is trusted to relay must not bring the origin's facts in again. */
     async blockRelays({ ref, peer, readBack }: ContainInput): Promise<StepResult> {
       if (!peer) return nothingResolved(deps, ref, 'blockRelays');
-      await assertBoundNode(deps, ref);
       const how = `On the node's host find the entity URI (SELECT entity_uri FROM peers WHERE node_id='${sqlText(peer.nodeId)}'), then POST /v1/federation/origin-pins {"entity_uri":"…","node_id":"${peer.nodeId}","key_fingerprint":"${noKey}"}.`;
       const { originPins } = await findCapabilities(deps.node, cancelSignal());
       if (!originPins) {
+        await assertBoundNode(deps, ref);
         const sealed = await seal(deps, ref, 'blockRelays', 'pins', { originPins: false });
         return { outcome: 'unavailable', way: 'none', changed: 0, detail: 'this node has no origin pins', evidence: headOf(sealed) };
       }
       const before = await deps.node.originPins(cancelSignal());
+      await assertBoundNode(deps, ref);
       await seal(deps, ref, pinsBefore, 'pins', before);
       const drill = ref.mode === 'drill';
       if (peer.entityUri !== '' && !readBack && !drill) {
         for (const nodeId of peer.nodeIds) {
           const set = before.some((pin) => pin.entity_uri === peer.entityUri && pin.node_id === nodeId && pin.key_fingerprint === noKey);
-          if (!set) await deps.node.putOriginPin({ entity_uri: peer.entityUri, node_id: nodeId, key_fingerprint: noKey }, cancelSignal());
+          if (set) continue;
+          await assertBoundNode(deps, ref);
+          await deps.node.putOriginPin({ entity_uri: peer.entityUri, node_id: nodeId, key_fingerprint: noKey }, cancelSignal());
         }
       }
       const pins = await deps.node.originPins(cancelSignal());
+      await assertBoundNode(deps, ref);
       const sealed = await seal(deps, ref, 'blockRelays after', 'pins', pins);
       const evidence = headOf(sealed);
       if (drill)
@@ -108,7 +112,6 @@ export function containActivities(deps: Deps) {
     /** "Revoke capability tokens issued to that peer": as far as HTTP shows them. */
     async revokeTokens({ ref, peer, readBack }: ContainInput): Promise<StepResult> {
       if (!peer) return nothingResolved(deps, ref, 'revokeTokens');
-      await assertBoundNode(deps, ref);
       const look = () => collectAudit(deps.node, { signal: cancelSignal(), onPage: () => beat() });
       const before = await look();
       const names = [...peer.peerIds, ...peer.nodeIds, peer.entityUri].filter((name) => name !== '');
@@ -118,10 +121,12 @@ export function containActivities(deps: Deps) {
       };
       const live = tokens(before.items);
       const theirs = live.filter(({ entity_uri }) => entity_uri !== null && names.includes(entity_uri));
+      await assertBoundNode(deps, ref);
       await seal(deps, ref, 'revokeTokens before', 'tokens', { live, theirs });
       const refusedIds: string[] = [];
       for (const { fact_id: id } of theirs) {
         if (id === null || readBack || ref.mode === 'drill') continue;
+        await assertBoundNode(deps, ref);
         try {
           await deps.node.revokeCapabilityToken(id, `cordon incident ${ref.firstRun}`, cancelSignal());
         } catch (error) {
@@ -132,6 +137,7 @@ export function containActivities(deps: Deps) {
       }
       const after = await look();
       const left = tokens(after.items).filter(({ fact_id }) => theirs.some((token) => token.fact_id === fact_id));
+      await assertBoundNode(deps, ref);
       const sealed = await seal(deps, ref, 'revokeTokens after', 'tokens', { left, refused: refusedIds });
       const evidence = headOf(sealed);
       const coverage = [
@@ -183,6 +189,7 @@ export function containActivities(deps: Deps) {
       if (!peer) return nothingResolved(deps, ref, 'revokeKeys');
       const expiring = await deps.node.keysExpiringSoon(365, cancelSignal());
       const theirs = expiring.filter(({ entity_uri }) => entity_uri === peer.entityUri && peer.entityUri !== '');
+      await assertBoundNode(deps, ref);
       const sealed = await seal(deps, ref, 'revokeKeys', 'keys', { expiring: expiring.length, theirs });
       const entity = peer.entityUri === '' ? "<the peer's entity URI>" : sqlText(peer.entityUri);
       const why = `Keys issued to the peer's entities are not touched by any fence: with one it writes, recalls and reads the audit. HTTP can neither list nor delete them (${theirs.length} seen that expire within a year).`;
@@ -221,6 +228,7 @@ export function containActivities(deps: Deps) {
     async pausePromotion({ ref, peer, readBack }: ContainInput): Promise<StepResult> {
       if (!peer) return nothingResolved(deps, ref, 'pausePromotion');
       const quarantine = await collectQuarantine(deps.node, { signal: cancelSignal(), onPage: () => beat() });
+      await assertBoundNode(deps, ref);
       const promoted = quarantine.items.filter(({ quarantine_status: status }) => status === 'promoted');
       const pending = quarantine.items.filter(
         ({ quarantine_status: status, received_from: from }) => status === 'pending' && peer.nodeIds.includes(from ?? ''),

@@ -1,9 +1,11 @@
 import { Context } from '@temporalio/activity';
 import type { Client } from '@temporalio/client';
 import type { IncidentRef, EvidenceHead } from '../src/contract/steps.ts';
+import { noticeLoss } from './evidence-loss.ts';
 import { EvidenceStore, type Sealed } from '../src/evidence/store.ts';
 import type { Stigmem } from '../src/stigmem/client.ts';
 import { StigmemIdentityError } from '../src/stigmem/errors.ts';
+import type { WellKnown } from '../src/stigmem/wire.ts';
 
 /** What activities work with. Injected by the worker: no activity reads configuration. */
 export interface Deps {
@@ -35,7 +37,9 @@ export function effectKey(ref: IncidentRef, item: string): string {
 
 /** The incident's evidence folder. */
 export async function evidenceOf(deps: Deps, ref: IncidentRef): Promise<EvidenceStore> {
-  return EvidenceStore.open(deps.evidenceDir, ref.incident, ref.at);
+  const store = await EvidenceStore.open(deps.evidenceDir, ref.incident, ref.at);
+  await noticeLoss(store, ref);
+  return store;
 }
 
 /** Seals one piece of evidence under this incident's key for `item`. */
@@ -50,9 +54,13 @@ export function headOf(sealed: Sealed): EvidenceHead {
   return { head: sealed.head, entries: sealed.entries };
 }
 
-/** Every mutation asks first whether it still speaks to the node this incident is about. */
-export async function assertBoundNode(deps: Deps, ref: IncidentRef): Promise<void> {
-  const { node_id: nodeId } = await deps.node.wellKnown(cancelSignal());
-  if (ref.nodeId === undefined || nodeId === ref.nodeId) return;
+/**
+ * Is this still the node the incident is about? Asked after every reading, before it is sealed or believed, right
+ * before every change, and after the read-back: a machine may be swapped in the middle of an activity.
+ */
+export async function assertBoundNode(deps: Deps, ref: Pick<IncidentRef, 'nodeId'>): Promise<WellKnown> {
+  const known = await deps.node.wellKnown(cancelSignal());
+  const { node_id: nodeId } = known;
+  if (ref.nodeId === undefined || nodeId === ref.nodeId) return known;
   throw new StigmemIdentityError({ method: 'GET', path: '/.well-known/stigmem' }, ref.nodeId, nodeId.slice(0, 200));
 }

@@ -24,12 +24,19 @@ const originalName = (peerId: string): string => `original tenants of ${peerId}`
 
 type Side = 'ingest_tenant' | 'pull_tenant';
 
+/** How a fence ended, with what it read back: the rows of the attacker, and all that the node lists. */
+interface Fenced {
+  readonly result: StepResult;
+  readonly rows: readonly Peer[];
+  readonly all: readonly Peer[];
+}
+
 /** Every row of this attacker as the node lists them now: also those that appeared since the peer was resolved. */
-export async function rowsOf(deps: Deps, peer: PeerRef): Promise<Peer[]> {
-  const rows = await deps.node.peers(cancelSignal());
-  const known = rows.filter((row) => peer.peerIds.includes(row.peer_id) || peer.nodeIds.includes(row.node_id));
-  const cluster = new Map(known.flatMap((row) => clusterOf(rows, row)).map((row) => [row.peer_id, row]));
-  return [...cluster.values()];
+async function rowsOf(deps: Deps, peer: PeerRef): Promise<{ readonly rows: Peer[]; readonly all: Peer[] }> {
+  const all = await deps.node.peers(cancelSignal());
+  const known = all.filter((row) => peer.peerIds.includes(row.peer_id) || peer.nodeIds.includes(row.node_id));
+  const cluster = new Map(known.flatMap((row) => clusterOf(all, row)).map((row) => [row.peer_id, row]));
+  return { rows: [...cluster.values()], all };
 }
 
 /** Sets one side of the fence on each row of the peer, and reads it back. Seals the original values first. */
@@ -37,53 +44,40 @@ export async function fence(
   deps: Deps,
   { ref, peer, readBack }: { ref: IncidentRef; peer: PeerRef; readBack: boolean },
   side: Side,
-): Promise<StepResult> {
-  await assertBoundNode(deps, ref);
+): Promise<Fenced> {
   const value = side === 'ingest_tenant' ? inboundFence(ref) : outboundFence;
-  const before = await rowsOf(deps, peer);
+  const { rows: before } = await rowsOf(deps, peer);
+  await assertBoundNode(deps, ref);
   let sealed = await seal(deps, ref, `${side} before`, 'peers', before);
   for (const row of before) sealed = await sealOriginal(deps, ref, row);
   const drill = ref.mode === 'drill';
   for (const row of before) {
     // A row that carries our value already was written by an attempt whose answer was lost: map and tenant go in one write.
     if (drill || readBack || row[side] === value) continue;
+    await assertBoundNode(deps, ref);
     await deps.node.patchPeer(
       row.peer_id,
       side === 'ingest_tenant' ? { ingest_tenant: value, tenant_map: fenceMap } : { pull_tenant: value },
       cancelSignal(),
     );
   }
-  const after = await rowsOf(deps, peer);
+  const { rows: after, all } = await rowsOf(deps, peer);
+  await assertBoundNode(deps, ref);
   sealed = await seal(deps, ref, `${side} after`, 'peers', after);
-  const open = after.filter((row) => row[side] !== value);
+  const settled = (outcome: StepResult['outcome'], changed: number, detail: string): Fenced => ({
+    result: { outcome, way: 'http', changed, detail, evidence: headOf(sealed) },
+    rows: after,
+    all,
+  });
   const ids = after.map(({ peer_id }) => peer_id).join(', ');
-  if (drill)
-    return {
-      outcome: 'unverified',
-      way: 'http',
-      changed: 0,
-      detail: `DRILL: would set ${side} to ${value} on ${ids}`,
-      evidence: headOf(sealed),
-    };
-  if (after.length === 0)
-    return {
-      outcome: 'verified',
-      way: 'http',
-      changed: 0,
-      detail: 'the node has no peers row of this peer any more',
-      evidence: headOf(sealed),
-    };
+  if (drill) return settled('unverified', 0, `DRILL: would set ${side} to ${value} on ${ids}`);
+  if (after.length === 0) return settled('verified', 0, 'the node has no peers row of this peer any more');
+  const open = after.filter((row) => row[side] !== value);
   if (open.length > 0) {
-    const detail = `${side} is not ${value} on ${open.map(({ peer_id }) => peer_id).join(', ')}`;
-    return { outcome: 'unverified', way: 'http', changed: after.length - open.length, detail, evidence: headOf(sealed) };
+    return settled('unverified', after.length - open.length, `${side} is not ${value} on ${open.map(({ peer_id }) => peer_id).join(', ')}`);
   }
-  return {
-    outcome: 'verified',
-    way: 'http',
-    changed: after.length,
-    detail: `setting read back on ${after.length} peers row(s), enforcement not observed: ${side} = ${value} on ${ids}`,
-    evidence: headOf(sealed),
-  };
+  const detail = `setting read back on ${after.length} peers row(s), enforcement not observed: ${side} = ${value} on ${ids}`;
+  return settled('verified', after.length, detail);
 }
 
 /**
@@ -94,8 +88,8 @@ export async function lift(
   deps: Deps,
   { ref, peer, readBack }: { ref: IncidentRef; peer: PeerRef; readBack: boolean },
 ): Promise<StepResult> {
+  const { rows: before } = await rowsOf(deps, peer);
   await assertBoundNode(deps, ref);
-  const before = await rowsOf(deps, peer);
   const drill = ref.mode === 'drill';
   const wanted = new Map<string, { ingest_tenant: string; pull_tenant: string }>();
   const residual: Residual[] = [];
@@ -105,6 +99,7 @@ export async function lift(
     if (why !== undefined) residual.push({ what: `original tenants of ${row.peer_id}`, why, count: 1 });
     const fenced = row.ingest_tenant?.startsWith(fenceMarker) || row.pull_tenant?.startsWith(fenceMarker);
     if (drill || readBack || !fenced) continue;
+    await assertBoundNode(deps, ref);
     await deps.node.patchPeer(row.peer_id, { ...original, tenant_map: {} }, cancelSignal());
   }
   residual.push({
@@ -112,7 +107,8 @@ export async function lift(
     why: 'the old map of the peer can not be read over HTTP: it is empty now; enter it again on the host if there was one',
     count: before.length,
   });
-  const after = await rowsOf(deps, peer);
+  const { rows: after } = await rowsOf(deps, peer);
+  await assertBoundNode(deps, ref);
   const sealed = await seal(deps, ref, 'liftFences', 'peers', { before, after, wanted: Object.fromEntries(wanted) });
   if (drill)
     return {

@@ -8,7 +8,7 @@ import { findCapabilities } from '../src/stigmem/capabilities.ts';
 import { collectFederationAudit } from '../src/stigmem/federation-audit.ts';
 import { collectAudit, collectQuarantine } from '../src/stigmem/paging.ts';
 import type { FederationAuditEvent, Peer } from '../src/stigmem/wire.ts';
-import { cancelSignal, headOf, seal, type Deps } from './deps.ts';
+import { assertBoundNode, cancelSignal, headOf, seal, type Deps } from './deps.ts';
 import { StepFailure } from './failures.ts';
 import { beat } from './heartbeat.ts';
 import { clusterOf, matchPeers } from './peers.ts';
@@ -48,6 +48,8 @@ export function identifyActivities(deps: Deps) {
       const found = await matchPeers(deps.node, rows, peer, signal);
       if ('failure' in found) throw new StepFailure(found.failure, found.why);
       const cluster = clusterOf(rows, found.row);
+      // The list came from the node that the incident is bound to from now on.
+      await assertBoundNode(deps, { ...ref, nodeId: ref.nodeId ?? ours.node_id });
       const sealed = await seal(deps, ref, 'resolvePeer', 'peer', {
         asked: peer,
         row: found.row,
@@ -101,6 +103,7 @@ export function identifyActivities(deps: Deps) {
       const quarantine = await collectQuarantine(deps.node, { signal, onPage });
       const pins = capabilities.originPins ? await deps.node.originPins(signal) : [];
       const keys = capabilities.listKeys ? await deps.node.keysExpiringSoon(365, signal) : [];
+      await assertBoundNode(deps, ref);
       const held = holdAll(alerts, federation.items, federation.complete);
       const own = rows.filter(({ peer_id }) => peer?.peerIds.includes(peer_id));
       const leftovers = own.filter((row) => isOurFence(row));
@@ -157,6 +160,7 @@ export function identifyActivities(deps: Deps) {
     /** Holds alerts that came later against the audit. */
     async holdAlerts({ ref, peer, alerts }: { ref: IncidentRef; peer: PeerRef | null; alerts: readonly Alert[] }): Promise<AlertsHeld> {
       const federation = await collectFederationAudit(deps.node, { peerIds: namesOf(peer), signal: cancelSignal(), onPage: () => beat() });
+      await assertBoundNode(deps, ref);
       const held = holdAll(alerts, federation.items, federation.complete);
       const sealed = await seal(deps, ref, `alerts held at ${ref.at}`, 'alerts', { held, events: federation.items });
       return { alerts: held.map((alert) => ({ ...alert, eventIds: alert.eventIds.slice(0, 20) })), evidence: headOf(sealed) };

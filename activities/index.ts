@@ -4,6 +4,7 @@ import { closeActivities } from './close.ts';
 import { communicateActivities } from './communicate.ts';
 import { containActivities } from './contain.ts';
 import type { Deps } from './deps.ts';
+import { withLoss } from './evidence-loss.ts';
 import { toApplicationFailure } from './failures.ts';
 import { identifyActivities } from './identify.ts';
 import { investigateActivities } from './investigate.ts';
@@ -36,7 +37,7 @@ function watched<T extends Record<string, Activity>>(activities: T): T {
     async (input) => {
       const alive = setInterval(() => beat(), heartbeatEveryMs);
       try {
-        return await activity(input);
+        return withLoss(await activity(input));
       } catch (error) {
         throw toApplicationFailure(error);
       } finally {

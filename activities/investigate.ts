@@ -5,7 +5,7 @@ import type { JudgedFact, Residual } from '../src/contract/schemas.ts';
 import type { Assessed, FirstBad, IncidentRef, Narrowed, PeerRef, PlanRef, ReadPeer, Remade, StepResult } from '../src/contract/steps.ts';
 import type { Collection, PeerNames } from '../src/policy/facts.ts';
 import { judgeFacts, type Judgement } from '../src/policy/judge.ts';
-import { cancelSignal, evidenceOf, headOf, seal, type Deps } from './deps.ts';
+import { assertBoundNode, evidenceOf, headOf, seal, type Deps } from './deps.ts';
 import { byKeyCoverage, collect } from './facts/collect.ts';
 import { findCollection, readCollection, sealCollection } from './facts/collection.ts';
 import { heldResidual, readPlan, sealPlan } from './facts/plans.ts';
@@ -22,7 +22,7 @@ interface Judging {
 /** Investigate: "Review what the peer wrote and what escaped quarantine". Changes nothing on the node. */
 export function investigateActivities(deps: Deps) {
   const judge = async (input: Judging, collection: Collection, evidenceId: string): Promise<Judgement> => {
-    const ours = await deps.node.wellKnown(cancelSignal());
+    const ours = await assertBoundNode(deps, input.ref);
     // The host worker is not there yet; the choice of the strongest way is.
     const ways = { host: false };
     const { policy, firstBad } = input;
@@ -30,6 +30,7 @@ export function investigateActivities(deps: Deps) {
   };
   const collectAnew = async (ref: IncidentRef, peer: PeerRef | null, before?: Collection) => {
     const collection = await collect(deps, peer, before);
+    await assertBoundNode(deps, ref);
     return { collection, sealed: await sealCollection(deps, { ...ref, phase: 'investigate' }, collection) };
   };
 

@@ -2,7 +2,7 @@ import { activityInfo } from '@temporalio/activity';
 import type { Policy } from '../src/contract/policy.ts';
 import type { JudgedFact, Residual } from '../src/contract/schemas.ts';
 import type { IncidentRef, PeerRef, PlanRef, StepResult, Undone } from '../src/contract/steps.ts';
-import { assertBoundNode, cancelSignal, headOf, seal, type Deps } from './deps.ts';
+import { assertBoundNode, headOf, seal, type Deps } from './deps.ts';
 import { heldResidual, readPlan } from './facts/plans.ts';
 import { undoInOrder } from './facts/undo.ts';
 import { readUndone, type UndoLine } from './facts/undo-log.ts';
@@ -31,7 +31,7 @@ export function recoverActivities(deps: Deps) {
           `approved in run ${approvedInRun}, but this is run ${run ?? 'unknown'}: the history was reset since, so people are asked again`,
         );
       }
-      await assertBoundNode(deps, ref);
+      const { entity_uri: source } = await assertBoundNode(deps, ref);
       const facts = await readPlan(deps, ref, plan);
       const total = facts.length;
       if (ref.mode === 'drill') {
@@ -39,7 +39,6 @@ export function recoverActivities(deps: Deps) {
         const sealed = await seal(deps, ref, `drill ${plan.planHash}`, 'undone', { drill: true, plan: plan.planHash, detail });
         return { outcome: 'unverified', way: 'none', detail, residual: heldResidual(facts), done: total, total, evidence: headOf(sealed) };
       }
-      const { entity_uri: source } = await deps.node.wellKnown(cancelSignal());
       const went = await undoInOrder(deps, source ?? ref.nodeId ?? '', { ref, plan, facts, from });
       const lines = [...(await readUndone(deps, ref, plan.planHash)).values()];
       // Of all openings of this round: what an earlier plan left is as residual as what this one leaves.

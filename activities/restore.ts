@@ -21,7 +21,6 @@ export function restoreActivities(deps: Deps) {
     /** Takes the origin pins off that containment set; manual steps that people did are listed for them to undo. */
     async restoreTrust({ ref, peer, approvedInRun, readBack }: RestoreInput): Promise<StepResult> {
       assertApprovedHere(approvedInRun);
-      await assertBoundNode(deps, ref);
       const before = await deps.node.originPins(cancelSignal());
       const ours = before.filter((pin) => peer?.nodeIds.includes(pin.node_id) && isContainment(pin));
       const originals = await originalPins(deps, ref);
@@ -29,10 +28,12 @@ export function restoreActivities(deps: Deps) {
       for (const own of readBack || ref.mode === 'drill' ? [] : ours) {
         const { entity_uri, node_id } = own;
         const original = originalOf(own);
+        await assertBoundNode(deps, ref);
         if (original) await deps.node.putOriginPin({ entity_uri, node_id, key_fingerprint: original.key_fingerprint }, cancelSignal());
         else await deps.node.deleteOriginPin({ entity_uri, node_id }, cancelSignal());
       }
       const after = await deps.node.originPins(cancelSignal());
+      await assertBoundNode(deps, ref);
       const sealed = await seal(deps, ref, 'restoreTrust', 'pins', { before, after });
       const left = after.filter((pin) => peer?.nodeIds.includes(pin.node_id) && isContainment(pin));
       const residual = [

@@ -70,6 +70,7 @@ export class Incident {
       round: this.state.round,
       at: this.now(),
       ...(this.state.ourNode ? { nodeId: this.state.ourNode.nodeId } : {}),
+      ...(this.state.evidence.head === '' ? {} : { evidenceHead: this.state.evidence.head }),
     };
   }
 

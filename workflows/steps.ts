@@ -250,7 +250,8 @@ const howByType: Readonly<Record<FailureType, string>> = {
   InvalidInput: "Look at the worker's log.",
   PeerNotFound: 'Start again with the peer as `cordon doctor` or GET /v1/federation/peers names it.',
   PeerAmbiguous: 'Say which peer is meant: cordon retry <incident> resolvePeer --note <its node_id> --by <you>.',
-  EvidenceUnavailable: 'Make room in the evidence folder, or make it writable for the worker.',
+  EvidenceUnavailable:
+    'Nothing is changed without evidence. Make room in the evidence folder, make it writable for the worker, or restore the file named from a copy.',
   ConfigInvalid: 'Mend the file named, then restart the worker.',
   WebhookUnavailable:
     'Check CORDON_WEBHOOK_URL and what answers there. The notices lie in files/ beside the evidence: send them by hand, then skip.',

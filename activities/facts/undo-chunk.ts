@@ -4,13 +4,22 @@ import { tripleKey } from '../../src/policy/facts.ts';
 import { StigmemHttpError } from '../../src/stigmem/errors.ts';
 import { collectQuarantine } from '../../src/stigmem/paging.ts';
 import type { Fact } from '../../src/stigmem/wire.ts';
-import { cancelSignal, effectKey, type Deps } from '../deps.ts';
+import { assertBoundNode, cancelSignal, effectKey, type Deps } from '../deps.ts';
+import { StepFailure } from '../failures.ts';
 import { beat } from '../heartbeat.ts';
 import { scopeOf } from './shape.ts';
 import type { UndoLine } from './undo-log.ts';
 
-/** The node says that this one request is wrong or that there is nothing to do: no reason to hold up the rest. */
-const refusals = new Set([400, 404, 409, 410, 413, 422]);
+/**
+ * The node says that this one request is wrong or that there is nothing to do: no reason to hold up the rest. A
+ * retraction names nothing that could be missing or in the way: with 404 or 409 it was not the node's own route.
+ */
+const refusals = {
+  retract: new Set([400, 413, 422]),
+  reject: new Set([400, 404, 409, 410, 413, 422]),
+} as const;
+/** A change is made only while the node was asked who it is within this time. */
+const knownForMs = 500;
 /** A node's answer to a retraction names its origins; more than this many would bloat the row. */
 const maxOrigins = 500;
 
@@ -22,6 +31,9 @@ export class Undoer {
   readonly #source: string;
   readonly #groups = new Map<string, JudgedFact[]>();
   readonly #retractions = new Map<string, Promise<Fact>>();
+  /** The last one of the node's own refusals. */
+  refusal: StigmemHttpError | undefined;
+  #known: { readonly untilMs: number; readonly asked: Promise<unknown> } | undefined;
 
   constructor(deps: Deps, ref: IncidentRef, source: string, plan: readonly JudgedFact[]) {
     this.#deps = deps;
@@ -60,9 +72,19 @@ export class Undoer {
       const note = fact.action === 'suppress' ? 'needs the host worker: nothing was done' : fact.reason;
       return { ...base, outcome: fact.action === 'suppress' ? 'refused' : 'left', note };
     } catch (error) {
-      if (!(error instanceof StigmemHttpError) || !refusals.has(error.status)) throw error;
+      const refused = fact.action === 'reject' ? refusals.reject : refusals.retract;
+      if (!(error instanceof StigmemHttpError) || !refused.has(error.status)) throw error;
+      this.refusal = error;
       return { ...base, outcome: 'refused', note: error.message };
     }
+  }
+
+  /** Who is this? Asked twice a second, not before each of thousands of writes: one takes about 20 ms. */
+  async #sameNode(): Promise<void> {
+    if (this.#known === undefined || Date.now() > this.#known.untilMs) {
+      this.#known = { untilMs: Date.now() + knownForMs, asked: assertBoundNode(this.#deps, this.#ref) };
+    }
+    await this.#known.asked;
   }
 
   /** Asks the node for what was just done: an answer of 200 is not an effect. */
@@ -78,6 +100,7 @@ export class Undoer {
         checked.push({ ...line, outcome: 'wrong', note: `the node answered with retraction ${line.retraction} and does not show it` });
       } else checked.push(line);
     }
+    await assertBoundNode(this.#deps, this.#ref);
     return checked;
   }
 
@@ -99,26 +122,29 @@ export class Undoer {
         { status: 422, statusText: '', detail: 'no such scope', retryAfterMs: null },
       );
     this.writes += 1;
-    const made = this.#deps.node.assertFact(
-      {
-        entity: leader.entity,
-        relation: leader.relation,
-        scope,
-        // Neutral: a retraction that repeats the poison would carry it to subscribers.
-        value: { type: 'text', v: `retracted: ${effectKey(this.#ref, leader.id)}` },
-        confidence: 0,
-        source: this.#source,
-        derived_from: group.slice(0, maxOrigins).map(({ id }) => ({ fact_id: id })),
-      },
-      cancelSignal(),
-    );
+    const made = this.#write({
+      entity: leader.entity,
+      relation: leader.relation,
+      scope,
+      // Neutral: a retraction that repeats the poison would carry it to subscribers.
+      value: { type: 'text', v: `retracted: ${effectKey(this.#ref, leader.id)}` },
+      confidence: 0,
+      source: this.#source,
+      derived_from: group.slice(0, maxOrigins).map(({ id }) => ({ fact_id: id })),
+    });
     this.#retractions.set(key, made);
     // A failure is not kept: the next fact on the triple tries again.
     made.catch(() => this.#retractions.delete(key));
     return made;
   }
 
+  async #write(body: Parameters<Deps['node']['assertFact']>[0]): Promise<Fact> {
+    await this.#sameNode();
+    return this.#deps.node.assertFact(body, cancelSignal());
+  }
+
   async #reject(id: string): Promise<void> {
+    await this.#sameNode();
     this.writes += 1;
     try {
       await this.#deps.node.rejectQuarantined(id, `R-PEER-COMPROMISE ${effectKey(this.#ref, id)}`, cancelSignal());
@@ -150,7 +176,13 @@ export class Undoer {
   }
 }
 
+/** One that still waits, whatever the node answered, was not rejected: tried again until it is, or people skip it. */
 function rejected(line: UndoLine, state: { status: string; at: string | null } | undefined): UndoLine {
+  if (state?.status === 'pending') {
+    const said = line.outcome === 'done' ? 'the node took it' : line.note;
+    const what = `POST /v1/quarantine/${line.id.slice(0, 100)}/reject: expected the fact to be rejected, it still waits in quarantine: ${said}`;
+    throw new StepFailure('StigmemRejected', what.slice(0, 1_000));
+  }
   if (line.outcome !== 'done') return line;
   if (state?.status === 'rejected') return { ...line, ...(state.at === null ? {} : { at: state.at }) };
   return { ...line, outcome: 'wrong', note: `it is ${state?.status ?? 'not in quarantine'}, not rejected` };

@@ -8,6 +8,7 @@ import { incidentFolderName } from '../../src/evidence/names.ts';
 import type { Sealed } from '../../src/evidence/store.ts';
 import { StigmemHttpError } from '../../src/stigmem/errors.ts';
 import { cancelSignal, type Deps } from '../deps.ts';
+import { tripleKey } from '../../src/policy/facts.ts';
 import { beat } from '../heartbeat.ts';
 import { Undoer } from './undo-chunk.ts';
 import { sealUndone, type UndoLine } from './undo-log.ts';
@@ -100,7 +101,16 @@ async function actOn(deps: Deps, undoer: Undoer, chunk: readonly JudgedFact[]): 
   await Promise.all(Array.from({ length: Math.max(1, deps.concurrency) }, work));
   const gap = settled.indexOf(undefined);
   const prefix = settled.slice(0, gap === -1 ? settled.length : gap).filter((line) => line !== undefined);
+  error ??= refusedAll(settled, undoer);
+  if (error !== undefined && error === undoer.refusal) throw error;
   return { lines: await undoer.readBack(prefix), ...(error === undefined ? {} : { error }) };
+}
+
+/** What is refused for every fact alike is not about a fact: nothing is settled, and people are told. */
+function refusedAll(settled: readonly (UndoLine | undefined)[], undoer: Undoer): Error | undefined {
+  const retractions = settled.filter((line) => line?.action === 'retract');
+  const triples = new Set(retractions.map((line) => line && tripleKey(line.entity, line.relation, line.scope)));
+  return triples.size > 1 && retractions.every((line) => line?.outcome === 'refused') ? undoer.refusal : undefined;
 }
 
 function lockOf(deps: Deps, ref: IncidentRef): string {

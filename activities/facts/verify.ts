@@ -5,7 +5,7 @@ import type { Coverage, Residual } from '../../src/contract/schemas.ts';
 import type { IncidentRef, PeerRef, StepResult } from '../../src/contract/steps.ts';
 import { tripleKey, type Collection } from '../../src/policy/facts.ts';
 import { collectQuarantine } from '../../src/stigmem/paging.ts';
-import { cancelSignal, effectKey, evidenceOf, headOf, seal, type Deps } from '../deps.ts';
+import { assertBoundNode, cancelSignal, effectKey, evidenceOf, headOf, seal, type Deps } from '../deps.ts';
 import { beat } from '../heartbeat.ts';
 import { askEntity, EntityAnswer, text, type Recalled, type Surface, type Touched } from './ask-entity.ts';
 import { findCollection, parsed, readCollection } from './collection.ts';
@@ -74,6 +74,7 @@ export async function askAgain(deps: Deps, ref: IncidentRef, peer: PeerRef | nul
     unanswered: unanswered.slice(0, 500),
     residual,
   };
+  await assertBoundNode(deps, ref);
   const sealed = await seal(deps, ref, 'verifyUndone', 'verified', result);
   const coverage: Coverage[] = [
     {
@@ -144,6 +145,7 @@ async function askEntities(deps: Deps, ref: IncidentRef, touched: readonly Touch
       answers.push(await askEntity(deps, one, inScope));
       beat();
     }
+    await assertBoundNode(deps, ref);
     await seal(deps, ref, `${prefix} from ${done}`, 'asked', answers);
     done += answers.length;
     beat({ of, done } satisfies z.infer<typeof Cursor>);

@@ -15,6 +15,8 @@ export interface IncidentRef {
   readonly at: string;
   /** node_id of our own node, bound when the peer was resolved; every mutation checks it. */
   readonly nodeId?: string;
+  /** The last head of the evidence chain that the workflow was told: it has to be in the chain for good. */
+  readonly evidenceHead?: string;
 }
 
 /** Head of the evidence chain after an activity sealed its part. */

@@ -30,6 +30,18 @@ export abstract class StigmemError extends Error {
   }
 }
 
+/** What an operator understands of the commonest system errors; the code itself is always named too. */
+const inWords: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'the connection was refused, so nothing listens there',
+  ECONNRESET: 'the connection broke before the whole answer came',
+  EPIPE: 'the connection broke before the whole answer came',
+  UND_ERR_SOCKET: 'the connection broke before the whole answer came',
+  ENOTFOUND: 'the host name is not known',
+  EAI_AGAIN: 'the host name could not be looked up',
+  EHOSTUNREACH: 'the host can not be reached',
+  ENETUNREACH: 'the network can not be reached',
+};
+
 /** No complete answer came: refused, reset, unresolvable, cut off in the middle. */
 export class StigmemNetworkError extends StigmemError {
   readonly code = 'STIGMEM_NETWORK';
@@ -37,7 +49,10 @@ export class StigmemNetworkError extends StigmemError {
   readonly errno: string | null;
 
   constructor(site: CallSite, reason: { readonly errno: string | null; readonly text: string }, cause?: unknown) {
-    super(site, `network failure: ${reason.errno ?? reason.text}`, { cause });
+    const { errno, text } = reason;
+    const known = errno === null ? undefined : inWords[errno];
+    const why = known === undefined ? `the connection failed (${errno ?? text})` : `${known} (${errno})`;
+    super(site, `expected an answer, came none: ${why}`, { cause });
     this.errno = reason.errno;
   }
 }
@@ -48,7 +63,7 @@ export class StigmemTimeoutError extends StigmemError {
   readonly timeoutMs: number;
 
   constructor(site: CallSite, timeoutMs: number) {
-    super(site, `no complete answer within ${timeoutMs} ms`);
+    super(site, `expected a complete answer within ${timeoutMs} ms, came none`);
     this.timeoutMs = timeoutMs;
   }
 }
@@ -67,7 +82,7 @@ export class StigmemHttpError extends StigmemError {
     answer: { readonly status: number; readonly statusText: string; readonly detail: string; readonly retryAfterMs: number | null },
   ) {
     const status = `${answer.status} ${answer.statusText}`.trim();
-    super(site, answer.detail === '' ? status : `${status}: ${answer.detail}`);
+    super(site, `expected success, came ${answer.detail === '' ? status : `${status}: ${answer.detail}`}`);
     this.status = answer.status;
     this.detail = answer.detail;
     this.retryAfterMs = answer.retryAfterMs;
@@ -113,7 +128,7 @@ export class StigmemTooLargeError extends StigmemError {
   readonly maxBytes: number;
 
   constructor(site: CallSite, maxBytes: number) {
-    super(site, `answer is longer than ${maxBytes} bytes`);
+    super(site, `expected an answer of at most ${maxBytes} bytes, came a longer one`);
     this.maxBytes = maxBytes;
   }
 }

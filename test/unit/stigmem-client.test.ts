@@ -98,10 +98,10 @@ describe('what is sent', () => {
 
 describe('answers that are errors', () => {
   test.each([
-    [401, 'GET /v1/federation/peers: 401 Unauthorized: bad key'],
-    [403, 'GET /v1/federation/peers: 403 Forbidden: bad key'],
-    [429, 'GET /v1/federation/peers: 429 Too Many Requests: bad key'],
-    [500, 'GET /v1/federation/peers: 500 Internal Server Error: bad key'],
+    [401, 'GET /v1/federation/peers: expected success, came 401 Unauthorized: bad key'],
+    [403, 'GET /v1/federation/peers: expected success, came 403 Forbidden: bad key'],
+    [429, 'GET /v1/federation/peers: expected success, came 429 Too Many Requests: bad key'],
+    [500, 'GET /v1/federation/peers: expected success, came 500 Internal Server Error: bad key'],
   ])("%i gives status and the node's detail", async (status, message) => {
     const { client } = await node((_asked, response) => json(response, { detail: 'bad key' }, status));
     const error = await failure(client.peers(), StigmemHttpError);
@@ -118,7 +118,9 @@ describe('answers that are errors', () => {
   test('502 with HTML gives its words without tags or control characters', async () => {
     const html = '<html><script>alert(1)</script><h1>Bad\u001b[31m Gateway</h1></html>';
     const { client } = await node((_asked, response) => response.writeHead(502, { 'content-type': 'text/html' }).end(html));
-    expect((await failure(client.peers(), StigmemHttpError)).message).toBe('GET /v1/federation/peers: 502 Bad Gateway: Bad [31m Gateway');
+    expect((await failure(client.peers(), StigmemHttpError)).message).toBe(
+      'GET /v1/federation/peers: expected success, came 502 Bad Gateway: Bad [31m Gateway',
+    );
   });
 
   test.each([
@@ -150,7 +152,7 @@ describe('answers that are errors', () => {
   test('a redirect is an error and is not followed', async () => {
     const { client, server } = await node((_asked, response) => response.writeHead(307, { location: '/elsewhere' }).end());
     const error = await failure(client.peers(), StigmemHttpError);
-    expect(error.message).toBe('GET /v1/federation/peers: 307 Temporary Redirect: redirect refused (to /elsewhere)');
+    expect(error.message).toBe('GET /v1/federation/peers: expected success, came 307 Temporary Redirect: redirect refused (to /elsewhere)');
     expect(server.asked.map(({ url }) => url)).toEqual(['/v1/federation/peers']);
   });
 });
@@ -208,7 +210,8 @@ describe('no answer', () => {
     expect(error).toMatchObject({
       code: 'STIGMEM_NETWORK',
       errno: 'ECONNREFUSED',
-      message: 'GET /v1/federation/peers: network failure: ECONNREFUSED',
+      message:
+        'GET /v1/federation/peers: expected an answer, came none: the connection was refused, so nothing listens there (ECONNREFUSED)',
     });
   });
 
@@ -232,7 +235,7 @@ describe('no answer', () => {
     expect(await failure(client.peers(), StigmemTimeoutError)).toMatchObject({
       code: 'STIGMEM_TIMEOUT',
       timeoutMs: 60,
-      message: 'GET /v1/federation/peers: no complete answer within 60 ms',
+      message: 'GET /v1/federation/peers: expected a complete answer within 60 ms, came none',
     });
   });
 

@@ -170,7 +170,9 @@ describe('reading a peer', () => {
     const reading = await readPeer(server.url, loopback);
     expect(reading.wellKnown?.node_id).toBe('stigmem:node:1');
     expect(reading.manifest).toBeUndefined();
-    expect(reading.errors).toEqual(['/.well-known/stigmem-manifest.json: GET /.well-known/stigmem-manifest.json: 404 Not Found: none']);
+    expect(reading.errors).toEqual([
+      '/.well-known/stigmem-manifest.json: GET /.well-known/stigmem-manifest.json: expected success, came 404 Not Found: none',
+    ]);
   });
 
   test('redirects are not followed', async () => {
@@ -186,7 +188,7 @@ describe('reading a peer', () => {
     const server = await peer((_asked, response) => json(response, { ...WELL_KNOWN, pad: 'x'.repeat(300 * 1024) }));
     const reading = await readPeer(server.url, loopback);
     expect(reading.wellKnown).toBeUndefined();
-    expect(reading.errors[0]).toContain('longer than 262144 bytes');
+    expect(reading.errors[0]).toContain('at most 262144 bytes, came a longer one');
   });
 
   test('a body that trickles ends with the time for everything', async () => {

@@ -19,7 +19,7 @@ const statics = [
   ['format (oxfmt)', [bin('oxfmt'), '--check']],
   ['unused code (knip)', [bin('knip'), '--no-progress']],
 ];
-const projects = quick ? ['unit', 'workflow', 'replay'] : ['unit', 'workflow', 'replay', 'integration', 'crash'];
+const projects = quick ? ['unit', 'workflow', 'replay'] : ['unit', 'workflow', 'replay', 'integration', 'faults', 'crash'];
 
 const began = Date.now();
 const rows = [];

@@ -21,8 +21,8 @@ export interface ProxyAnswer {
 }
 
 /**
- * What goes wrong with one request. With the first four the node never sees it; with the last four the node has
- * done what was asked, and only the answer suffers.
+ * What goes wrong with one request. With the first four the node never sees it (`elsewhere`: another
+ * one does); with the last four the node has done what was asked, and only the answer suffers.
  */
 export type Fault =
   | { readonly kind: 'refuse' }
@@ -33,6 +33,7 @@ export type Fault =
       readonly headers?: readonly string[];
       readonly body?: string | Buffer | (() => Iterable<Buffer>);
     }
+  | { readonly kind: 'elsewhere'; readonly target: string }
   | { readonly kind: 'delay'; readonly ms: number }
   | { readonly kind: 'lost' }
   | { readonly kind: 'lateSilence' }
@@ -51,6 +52,8 @@ type Decide = (request: ProxyRequest) => Fault | undefined | Promise<Fault | und
 export interface NodeProxyOptions {
   /** `http://127.0.0.1:<port>` of the real node. */
   readonly target: string;
+  /** What the node is asked for a path; by default the same. Hooks and log have the path as it came. */
+  readonly toNode?: (path: string) => string;
   /** Before the request reaches the node. What it returns happens instead of, or to, the answer. */
   readonly onRequest?: Decide;
   /** After the node answered, before the client gets anything. */
@@ -72,7 +75,6 @@ export interface NodeProxy {
 
 /** A proxy on an ephemeral loopback port that hands everything on byte for byte, but for the faults it is told of. */
 export async function startNodeProxy(options: NodeProxyOptions): Promise<NodeProxy> {
-  const target = new URL(options.target);
   // A kept connection that the node closes at the wrong moment would be a fault nobody asked for.
   const agent = new Agent({ keepAlive: false });
   const log: ProxyLogLine[] = [];
@@ -93,7 +95,9 @@ export async function startNodeProxy(options: NodeProxyOptions): Promise<NodePro
     if (fault?.kind === 'silence') return;
     if (fault?.kind === 'answer') return answerWith(response, fault);
     if (fault?.kind === 'delay') await new Promise((resolve) => setTimeout(resolve, fault.ms));
-    const answer = await ask(target, agent, request.rawHeaders, line);
+    const target = new URL(fault?.kind === 'elsewhere' ? fault.target : options.target);
+    const path = options.toNode?.(line.path) ?? line.path;
+    const answer = await ask(target, agent, request.rawHeaders, { ...line, path });
     line.status = answer.status;
     await hooks.onAnswered?.(line, answer.status);
     if (fault?.kind === 'lost') return reset(response);

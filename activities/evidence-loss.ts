@@ -33,6 +33,6 @@ export async function noticeLoss(store: EvidenceStore, ref: IncidentRef): Promis
 export function withLoss<T>(result: T): T {
   const loss = noticed.get(Context.current());
   if (loss === undefined || typeof result !== 'object' || result === null || !('evidence' in result)) return result;
-  const before = 'warnings' in result && Array.isArray(result.warnings) ? result.warnings : [];
+  const before: readonly unknown[] = 'warnings' in result && Array.isArray(result.warnings) ? result.warnings : [];
   return { ...result, warnings: [...before, loss] };
 }

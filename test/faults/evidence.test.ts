@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { decideUpdate, statusQuery } from '../../src/contract/messages.ts';
 import { workflowType } from '../../src/contract/names.ts';
 import type { Status } from '../../src/contract/schemas.ts';
+import { EvidenceEntry } from '../../src/evidence/entry.ts';
 import { incidentFolderName } from '../../src/evidence/names.ts';
 import { verifyFolder } from '../../src/evidence/verify.ts';
 import { startNodeProxy, type NodeProxy } from '../../src/lab/node-proxy.ts';
@@ -53,8 +54,14 @@ function workerWithDisk(): ManagedProcess {
     name: 'cordon worker',
     command: 'unshare',
     args: [
-      ...['-Urm', 'sh', '-ec', 'mount -t tmpfs -o size=16m tmpfs "$1"; exec "$2" "$3" worker', 'sh'],
-      ...[deps.evidenceDir, process.execPath, join(repoRoot, 'bin', 'cordon.js')],
+      '-Urm',
+      'sh',
+      '-ec',
+      'mount -t tmpfs -o size=16m tmpfs "$1"; exec "$2" "$3" worker',
+      'sh',
+      deps.evidenceDir,
+      process.execPath,
+      join(repoRoot, 'bin', 'cordon.js'),
     ],
     cwd: dir,
     env: {
@@ -96,14 +103,14 @@ const mountAgain = (how: 'ro' | 'rw') =>
   );
 
 const handle = () => client.workflow.getHandle<typeof PeerCompromise>(id);
-const status = (): Promise<Status> => client.withDeadline(Date.now() + 5_000, () => handle().query(statusQuery));
+const status = (): Promise<Status> => client.withDeadline(Date.now() + 30_000, () => handle().query(statusQuery));
 
 function until(what: string, fits: (now: Status) => boolean): Promise<Status> {
   const look = async (): Promise<Status | undefined> => {
     const now = await status();
     return fits(now) ? now : undefined;
   };
-  return waitUntil(what, look, { timeoutMs: 90_000, everyMs: 250 });
+  return waitUntil(what, look, { timeoutMs: 180_000, everyMs: 250 });
 }
 
 const stepWaits = (now: Status, step: string) =>
@@ -172,7 +179,7 @@ test('a folder that became read-only: the plan is not acted on; `retry` goes on 
     return undefined;
   };
   await handle().signal('retry', { step: 'assess', run: now.run, by: 'carol', note: '' });
-  await waitUntil('the retractions', async () => (await retractions()).length > 0 && stillFull());
+  await waitUntil('the retractions', async () => (await retractions()).length > 0 && stillFull(), { timeoutMs: 120_000 });
   await new Promise((resolve) => setTimeout(resolve, 4_000));
   empty();
   const done = await until('rotate', ({ phase }) => phase === 'rotate');
@@ -187,7 +194,7 @@ const stillFull = (): boolean => statSync(ballast(), { throwIfNoEntry: false }) 
 test('an object and an index that were cut short: named, kept, never overwritten; the incident says it and goes on', async () => {
   const index = join(folder(), 'index.jsonl');
   const lines = readFileSync(index, 'utf8').trimEnd().split('\n');
-  const originals = lines.map((line): { kind: string; sha256: string } => JSON.parse(line)).find(({ kind }) => kind === 'originalFences');
+  const originals = lines.map((line) => EvidenceEntry.parse(JSON.parse(line))).find(({ kind }) => kind === 'originalFences');
   const object = join(folder(), 'objects', originals?.sha256.slice(0, 2) ?? '', originals?.sha256 ?? '');
   const copy = join(scene.dir, 'object.copy');
   copyFileSync(object, copy);
@@ -221,4 +228,5 @@ test('an object and an index that were cut short: named, kept, never overwritten
   const verified = await verifyFolder(folder());
   expect(verified.ok).toBe(true);
   expect(verified.warnings.join()).toContain('index.torn-1: a write was cut short');
+  expect(readFileSync(join(scene.dir, 'worker.log'), 'utf8')).not.toContain(scene.ours.adminKey);
 });

@@ -71,6 +71,12 @@ const boundaries: readonly Boundary[] = [
   { of: 'src/evidence', folder: /^src\/evidence\//, allowed: new RegExp(`^(zod|${node}|src/evidence/.*|src/contract/canonical\\.ts)$`) },
   { of: 'src/policy', folder: /^src\/policy\//, allowed: new RegExp(`^(zod|yaml|${node}|src/(policy|contract|stigmem)/.*)$`) },
   {
+    of: 'src/observe',
+    folder: /^src\/observe\//,
+    allowed: new RegExp(`^(@temporalio/(common|worker)|@opentelemetry/.*|pino|zod|${node}|src/(observe|contract)/.*)$`),
+    types: /^(@temporalio\/(activity|client)|activities\/index\.ts|src\/config\.ts)$/,
+  },
+  {
     of: 'src/cli, src/audit, src/notify',
     folder: /^src\/(cli|audit|notify)\//,
     allowed: /^(?!workflows\/|activities\/|src\/lab\/|@temporalio\/(workflow|worker|testing))/,

@@ -6,7 +6,7 @@ import { about, type Check, type Finding } from './doctor-finding.ts';
 import { messageOf } from './text.ts';
 
 const maxSkewMs = 5_000;
-const nodeMs = 2_500;
+const nodeMs = 3_000;
 /** No peer and no fact has this id: asked about it, a node says whether it would have been allowed, and does nothing. */
 const nobody = 'cordon-doctor-asks-only';
 

@@ -116,18 +116,6 @@ export class Tracing {
     };
   }
 
-  /** A person's command about an incident, once it is over. */
-  command(
-    name: string,
-    since: number,
-    of: { readonly incident: string; readonly run: string; readonly firstRun: string },
-    ok: boolean,
-  ): void {
-    const span = this.#start(`cordon ${name}`, within(of.firstRun), { startTime: since, kind: SpanKind.CLIENT, attributes: about(of) });
-    if (!ok) span.setStatus({ code: SpanStatusCode.ERROR });
-    span.end();
-  }
-
   /** Phases, gates and the incident as a whole, from the line that says they ended. */
   ended(fields: Readonly<Record<string, unknown>>): void {
     const { event, since, firstRun } = fields;

@@ -110,6 +110,8 @@ export async function observeIncident(): Promise<Observed> {
     workflowId: incident,
     args: [{ peer: scene.peer.nodeId, alerts: [{ name: 'peer_replay_burst' }] }],
   });
+  // A workflow the worker does not have: its tasks fail, and that has to be seen.
+  const unknown = await client.workflow.start('NoSuchWorkflow', { taskQueue: 'stigmem-runbooks', workflowId: 'unknown', args: [] });
   const digest = await digestAt('retract');
   for (let i = 0; i < 3; i += 1) await handle.signal('approve', { gate: 'retract' });
   await handle.signal('approve', { gate: 'retract', digest: `sha256:${'0'.repeat(64)}`, by: 'mallory' });
@@ -123,7 +125,7 @@ export async function observeIncident(): Promise<Observed> {
   await handle.signal('approve', { gate: 'close', digest: await digestAt('close'), by: 'bob' });
   await handle.result();
   const atEnd = await scrapeWhen('the gauges to forget the closed incident', (now) => now.sum('cordon_incidents') === 0);
-  writeFileSync(join(scene.dir, 'scrape.txt'), atEnd.text);
+  await unknown.terminate();
   return {
     incident,
     firstRun,

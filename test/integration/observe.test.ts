@@ -1,8 +1,12 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
+import { repoRoot } from '../../src/lab/tools.ts';
 import { waitUntil } from '../../src/lab/processes.ts';
 import { traceIdOf } from '../../src/observe/tracing.ts';
 import { observeIncident, type Observed } from '../helpers/observed-incident.ts';
+import { alertQueries, dashboardQueries } from '../helpers/dashboard.ts';
 import { spansOf } from '../helpers/receivers.ts';
 
 // One incident on real parts, from start to close, and what is seen of it from outside.
@@ -129,6 +133,43 @@ describe('metrics', () => {
         ({ name, labels }) => name === 'cordon_messages_refused_total' && labels['because'] === because,
       );
       expect(series, because).toHaveLength(1);
+    }
+  });
+
+  test('docs/reference/metrics.md has every metric of ours with its labels, and none that is not there', () => {
+    const text = readFileSync(join(repoRoot, 'docs', 'reference', 'metrics.md'), 'utf8');
+    const names = (cell = '') => [...cell.matchAll(/`([^`]+)`/g)].map(([, name = '']) => name).toSorted();
+    const rows = [...text.matchAll(/^\| `(\w+)` \|(.*)\|$/gm)].map(([, name = '', rest = '']) => ({
+      name,
+      labels: names(rest.split('|')[0]),
+    }));
+    const everywhere = new Set(['namespace', 'taskQueue', 'workflowType']);
+    const own = new Map(seen.atEnd.series.filter(({ name }) => name.startsWith('cordon_')).map(({ name, labels }) => [name, labels]));
+    const inScrape = [...own].map(([name, labels]) => ({ name, labels: Object.keys(labels).filter((label) => !everywhere.has(label)) }));
+    const byName = (a: { readonly name: string }, b: { readonly name: string }) => a.name.localeCompare(b.name);
+    const sorted = inScrape.map(({ name, labels }) => ({ name, labels: labels.toSorted() })).toSorted(byName);
+    expect(rows.filter(({ name }) => name.startsWith('cordon_')).toSorted(byName)).toEqual(sorted);
+    const sdk = rows.filter(({ name }) => name.startsWith('temporal_')).map(({ name }) => name);
+    expect(sdk.length).toBeGreaterThan(5);
+    expect(sdk.filter((name) => !seen.atEnd.text.includes(`# TYPE ${name} `))).toEqual([]);
+  });
+
+  test('the dashboard and the alerts ask only for metrics and labels that are there', () => {
+    const names = new Map<string, Set<string>>();
+    for (const { name, labels } of seen.atEnd.series) {
+      names.set(name, new Set([...(names.get(name) ?? []), ...Object.keys(labels), 'instance']));
+    }
+    const asked = [...dashboardQueries(), ...alertQueries()];
+    expect(asked.length).toBeGreaterThan(25);
+    for (const query of asked) {
+      const used = [...query.matchAll(/\b((?:cordon|temporal)_\w+)(?:\{([^}]*)\})?/g)];
+      expect(used.length, query).toBeGreaterThan(0);
+      const grouped = [...query.matchAll(/\bby \(([^)]*)\)/g)].flatMap(([, by = '']) => by.split(',').map((label) => label.trim()));
+      for (const [, name = '', selector = ''] of used) {
+        expect([...names.keys()], query).toContain(name);
+        const selected = [...selector.matchAll(/(\w+)\s*=~?/g)].map(([, label = '']) => label);
+        for (const label of [...selected, ...grouped]) expect([...(names.get(name) ?? [])], `${label} in ${query}`).toContain(label);
+      }
     }
   });
 

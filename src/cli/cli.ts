@@ -4,6 +4,7 @@ import { ConfigError, parseCliConfig, type CliConfig, type Env } from '../config
 import {
   connectTemporal,
   isNotFound,
+  DeadlineExceeded,
   isUnreachable,
   loadTemporalSettings,
   TemporalConfigError,
@@ -107,7 +108,8 @@ export function asCliError(error: unknown): CliError {
   const message = wholeMessage(error);
   if (error instanceof ConfigError) return new CliError('usage', message, 'docs/reference/config.md lists every variable');
   if (error instanceof TemporalConfigError) return new CliError('usage', message, 'check TEMPORAL_* and the profile file');
-  if (isUnreachable(error)) {
+  // Where only the worker is late, the command itself has dealt with it: this was the server.
+  if (isUnreachable(error) || error instanceof DeadlineExceeded) {
     return new CliError('unreachable', message, 'check TEMPORAL_ADDRESS and TEMPORAL_NAMESPACE, then: cordon doctor');
   }
   if (isNotFound(error)) return new CliError('noIncident', `not found: ${message}`, 'cordon list');

@@ -10,7 +10,7 @@ async function ask(message: string): Promise<string | undefined> {
   return isCancel(answer) ? undefined : answer;
 }
 
-process.exitCode = await runCli(process.argv.slice(2), {
+const code = await runCli(process.argv.slice(2), {
   env: processEnv(),
   out: (line) => void stdout.write(`${line}\n`),
   err: (line) => void stderr.write(`${line}\n`),
@@ -20,3 +20,7 @@ process.exitCode = await runCli(process.argv.slice(2), {
   columns: stdout.columns ?? 80,
   now: () => Date.now(),
 });
+
+// Ended here, not when nothing is left to do: a call that the client was about to try again when its connection was
+// closed would throw out of its timer, and end an answer that was given with a stack trace and another exit code.
+process.exit(code);

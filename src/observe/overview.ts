@@ -81,7 +81,7 @@ export interface OverviewOptions {
   readonly taskQueue: string;
   readonly namespace: string;
   readonly evidenceDir: string;
-  readonly meter: MetricMeter;
+  readonly meter: Pick<MetricMeter, 'createGauge'>;
   readonly failed: (error: unknown) => void;
   readonly signal: AbortSignal;
 }

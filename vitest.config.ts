@@ -14,7 +14,7 @@ export default defineConfig({
       { test: { name: 'workflow', include: ['test/workflow/**/*.test.ts'], ...real } },
       { test: { name: 'replay', include: ['test/replay/**/*.test.ts'], ...alone } },
       { test: { name: 'integration', include: ['test/integration/**/*.test.ts'], ...real } },
-      { test: { name: 'faults', include: ['test/faults/*.test.ts'], ...real, testTimeout: 240_000, hookTimeout: 240_000 } },
+      { test: { name: 'faults', include: ['test/faults/*.test.ts'], ...real, testTimeout: 600_000, hookTimeout: 300_000 } },
       // Every fault at every route: `npm run faults`, not part of `npm test`.
       { test: { name: 'faults-full', include: ['test/faults/full/*.test.ts'], ...alone, testTimeout: 2_400_000, maxConcurrency: 5 } },
       { test: { name: 'crash', include: ['test/crash/**/*.test.ts'], ...alone, testTimeout: 180_000 } },

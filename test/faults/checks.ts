@@ -70,7 +70,9 @@ export function wrongAbout(cell: Cell): string[] {
   const type = isWebhook ? 'WebhookUnavailable' : kind.type;
   const came = isWebhook ? /the webhook (answered HTTP \d+|did not answer: )/ : kind.came;
   const types = new Set(cell.failures.map((failure) => failure.type));
-  if (cell.end === 'absorbed' || (cell.end === 'recovered' && cell.failures.length === 0)) {
+  // It failed, and the next attempt had no need to ask: what it wanted was done already, only the answer was lost.
+  const wentOn = cell.end === 'recovered' || (cell.end === 'absorbed' && cell.failures.length > 0);
+  if ((cell.end === 'absorbed' || wentOn) && cell.failures.length === 0) {
     if (!findings.some(({ route, faults }) => route.test(cell.route) && faults.test(cell.fault)))
       wrong.push(`was taken as an answer: ${JSON.stringify(cell.result)?.slice(0, 300)}`);
   } else if (cell.end === 'parked') {
@@ -86,7 +88,7 @@ export function wrongAbout(cell: Cell): string[] {
     const least = failureTypes[type].retryable ? 2 : 1;
     if (cell.failures.length > most || cell.failures.length < least)
       wrong.push(`${cell.failures.length} attempts, expected ${least} to ${most}`);
-  } else if (cell.end === 'recovered') {
+  } else if (wentOn) {
     // It ended while Temporal still tried: nobody was asked.
     if (types.size !== 1 || !types.has(type)) wrong.push(`failed as ${[...types].join()}, not ${type}`);
     if (!cell.failures.every(({ message }) => came.test(message))) wrong.push(`failed with ${cell.failures[0]?.message}`);

@@ -64,7 +64,7 @@ export interface WorldOptions {
 }
 
 const changing = (method: string, path: string): boolean => method !== 'GET' && !/\/v1\/(recall|lint)/.test(path);
-/** Rows are compared where an activity could change any. */
+/** Rows are compared at the changes of these: each look costs a process. */
 const mutating = new Set(['fenceInbound', 'fenceOutbound', 'blockRelays', 'revokeTokens', 'undoFacts', 'restoreTrust', 'liftFences']);
 const webhookSecret = 'T0KEN-in-the-webhook-url';
 export const webhookRoute = 'POST the webhook';
@@ -104,7 +104,7 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
       cell = { activity, route, fault, wholeActivity, at: Date.now(), attempt, hits: 0, failures: [], changes: [] };
       cells.push(cell);
       active.set(activity, cell);
-      if (mutating.has(activity)) cell.before = await nodeState(node);
+      if (mutating.has(activity) && changing(...(route.split(' ') as [string, string]))) cell.before = await nodeState(node);
     }
     const kind = faultAt(activity, cell.route);
     if (kind === undefined || (cell.route !== route && kind.wholeActivity !== true)) return undefined;
@@ -135,7 +135,8 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
       if (!changing(request.method, path)) return;
       const change = `${request.method} ${template.routeOf(request.method, path)} ${status}`;
       changes.push(`${activity} ${change}`);
-      active.get(activity)?.changes.push(change);
+      // Its cell may have ended while the node was at it.
+      cells.findLast((cell) => cell.activity === activity)?.changes.push(change);
     },
   });
   const webhookProxy = await startNodeProxy({

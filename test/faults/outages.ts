@@ -49,8 +49,10 @@ export async function withOutages(
   };
   const outage = async ({ activity, method, step }: Trigger): Promise<Outage> => {
     const began = Date.now();
-    const before = await nodeState(world.node);
     await proxy.down();
+    // What was on its way to the node lands.
+    await sleep(1_000);
+    const before = await nodeState(world.node);
     const handle = stage.client.workflow.getHandle(options.id);
     const parked = await waitUntil(
       `${step} to park`,

@@ -55,6 +55,34 @@ const shape = {
   CORDON_CONTACTS_FILE: Path.optional().describe('Contacts as YAML or JSON: whom the notices are for.'),
   CORDON_WEBHOOK_URL: WebhookUrl.optional().describe('Notices are posted here as well. Treated as a secret.'),
   CORDON_WEBHOOK_URL_FILE: Path.optional().describe('File that holds that URL, instead of CORDON_WEBHOOK_URL.'),
+  CORDON_CHAT_LISTEN: Listen.default('127.0.0.1:3000').describe(
+    'Where `cordon chat` listens: `POST /slack/events` for all that Slack sends, `GET /healthz`.',
+  ),
+  CORDON_SLACK_BOT_TOKEN: Key.optional().describe("Chat: the Slack app's bot token. Never written anywhere."),
+  CORDON_SLACK_BOT_TOKEN_FILE: Path.optional().describe('File that holds the bot token, instead of CORDON_SLACK_BOT_TOKEN.'),
+  CORDON_SLACK_SIGNING_SECRET: Key.optional().describe("Chat: the Slack app's signing secret. Never written anywhere."),
+  CORDON_SLACK_SIGNING_SECRET_FILE: Path.optional().describe('File that holds the signing secret, instead of CORDON_SLACK_SIGNING_SECRET.'),
+  CORDON_CHAT_CHANNEL: z
+    .string()
+    .regex(/^[CDG][A-Z0-9]{1,30}$/, "a Slack channel's id, like C0123ABCD (its name is not enough)")
+    .optional()
+    .describe('Chat: id of the channel the cards go to.'),
+  CORDON_CHAT_PEOPLE_FILE: Path.optional().describe('Chat: who is who, as YAML or JSON: Slack user id to name. Read for each request.'),
+  CORDON_CHAT_DECISIONS: z
+    .enum(['on', 'off'], 'on or off')
+    .default('on')
+    .describe('Chat: `on`: an approval or rejection in Slack counts; `off`: chat only tells.'),
+  CORDON_SLACK_API_URL: z
+    .string()
+    .refine(isBaseUrl, 'an http or https URL without user, query or fragment')
+    .optional()
+    .describe("Chat: another Web API than Slack's own, for tests and compatible servers."),
+  CORDON_TEMPORAL_UI_URL: z
+    .string()
+    .refine(isBaseUrl, 'an http or https URL without user, query or fragment, like http://127.0.0.1:8233')
+    .transform((text) => text.replace(/\/+$/, ''))
+    .optional()
+    .describe('Base URL of the Temporal Web UI: cards in chat link to it.'),
   CORDON_PEER_ALLOW: z
     .string()
     .transform((text) => text.split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()])))
@@ -98,7 +126,13 @@ export type VariableName = keyof Values;
 export const variableNames = z.keyof(Environment).options;
 
 /** Variables whose value is never shown. */
-export const secretVariables: ReadonlySet<string> = new Set(['STIGMEM_ADMIN_KEY', 'CORDON_AGENT_KEY', 'CORDON_WEBHOOK_URL']);
+export const secretVariables: ReadonlySet<string> = new Set([
+  'STIGMEM_ADMIN_KEY',
+  'CORDON_AGENT_KEY',
+  'CORDON_WEBHOOK_URL',
+  'CORDON_SLACK_BOT_TOKEN',
+  'CORDON_SLACK_SIGNING_SECRET',
+]);
 
 /** Every variable with its default and what it is for: the rows of docs/reference/config.md. */
 export const configKeys: readonly { name: string; default: string; description: string }[] = variableNames.map((name) => {

@@ -35,12 +35,27 @@ export interface NodeConfig {
 
 /** What every command needs: no node, no key. */
 export type CliConfig = ReturnType<typeof parseCliConfig>;
+/** What `cordon chat` needs. */
+export type ChatConfig = ReturnType<typeof parseChatConfig>;
 /** How much is logged. */
 export type LogLevelName = CliConfig['logLevel'];
 
 const cliNames = ['CORDON_TASK_QUEUE', 'CORDON_HOST_TASK_QUEUE', 'CORDON_EVIDENCE_DIR', 'CORDON_LOG_LEVEL'] as const;
 const fileNames = ['CORDON_POLICY_FILE', 'CORDON_CONTACTS_FILE'] as const;
 const telemetryNames = ['CORDON_METRICS_LISTEN', 'CORDON_HEALTH_LISTEN', 'CORDON_OTLP_URL'] as const;
+const chatNames = [
+  'CORDON_LOG_LEVEL',
+  'CORDON_CHAT_LISTEN',
+  'CORDON_SLACK_BOT_TOKEN',
+  'CORDON_SLACK_BOT_TOKEN_FILE',
+  'CORDON_SLACK_SIGNING_SECRET',
+  'CORDON_SLACK_SIGNING_SECRET_FILE',
+  'CORDON_CHAT_CHANNEL',
+  'CORDON_CHAT_PEOPLE_FILE',
+  'CORDON_CHAT_DECISIONS',
+  'CORDON_SLACK_API_URL',
+  'CORDON_TEMPORAL_UI_URL',
+] as const;
 const keyNames = ['STIGMEM_URL', 'STIGMEM_ADMIN_KEY', 'STIGMEM_ADMIN_KEY_FILE'] as const;
 
 /** Temporal and evidence only, so that `cordon approve` works on a machine without the node's key. */
@@ -87,6 +102,35 @@ export function parseWorkerConfig(env: Env = processEnv()) {
   };
 }
 
+/** Everything `cordon chat` needs, the node's key not among it. Throws {@link ConfigError} before anything connects. */
+export function parseChatConfig(env: Env = processEnv()) {
+  const values = read(env, chatNames);
+  const botToken = needed(secretOf(values, 'CORDON_SLACK_BOT_TOKEN'), 'CORDON_SLACK_BOT_TOKEN or CORDON_SLACK_BOT_TOKEN_FILE');
+  const signingSecret = needed(
+    secretOf(values, 'CORDON_SLACK_SIGNING_SECRET'),
+    'CORDON_SLACK_SIGNING_SECRET or CORDON_SLACK_SIGNING_SECRET_FILE',
+  );
+  const listen = values.CORDON_CHAT_LISTEN;
+  const colon = listen.lastIndexOf(':');
+  return {
+    host: listen.slice(0, colon).replace(/^\[|\]$/g, ''),
+    port: Number(listen.slice(colon + 1)),
+    botToken,
+    signingSecret,
+    channel: needed(values.CORDON_CHAT_CHANNEL, 'CORDON_CHAT_CHANNEL'),
+    peopleFile: needed(values.CORDON_CHAT_PEOPLE_FILE, 'CORDON_CHAT_PEOPLE_FILE'),
+    decisions: values.CORDON_CHAT_DECISIONS === 'on',
+    slackApiUrl: values.CORDON_SLACK_API_URL,
+    temporalUiUrl: values.CORDON_TEMPORAL_UI_URL,
+    logLevel: values.CORDON_LOG_LEVEL,
+  };
+}
+
+function needed<T>(value: T | undefined, variable: string): T {
+  if (value !== undefined) return value;
+  throw new ConfigError([{ variable, expected: 'a value: chat needs it', got: 'nothing' }]);
+}
+
 /** Checks the wanted variables, and that no variable under our prefix is unknown. Empty means not set. */
 function read<N extends VariableName>(env: Env, wanted: readonly N[]): Pick<Values, N> {
   const picked = Object.entries(env).filter(
@@ -116,7 +160,7 @@ function withoutSecrets(text = ''): string {
   return text.replace(/\/\/[^@/]*@/, '//…@').replace(/[?#].*$/s, '?…');
 }
 
-type Secret = 'STIGMEM_ADMIN_KEY' | 'CORDON_AGENT_KEY' | 'CORDON_WEBHOOK_URL';
+type Secret = 'STIGMEM_ADMIN_KEY' | 'CORDON_AGENT_KEY' | 'CORDON_WEBHOOK_URL' | 'CORDON_SLACK_BOT_TOKEN' | 'CORDON_SLACK_SIGNING_SECRET';
 
 /** A secret given directly or in a file, never both. */
 function secretOf(values: Partial<Values>, name: Secret, schema: z.ZodType<string> = Key): string | undefined {

@@ -77,8 +77,8 @@ const boundaries: readonly Boundary[] = [
     types: /^(@temporalio\/(activity|client)|activities\/index\.ts|src\/config\.ts)$/,
   },
   {
-    of: 'src/cli, src/audit, src/notify',
-    folder: /^src\/(cli|audit|notify)\//,
+    of: 'src/cli, src/chat, src/audit, src/notify',
+    folder: /^src\/(cli|chat|audit|notify)\//,
     allowed: /^(?!workflows\/|activities\/|src\/lab\/|@temporalio\/(workflow|worker|testing))/,
     types: /^workflows\//,
   },

@@ -1,12 +1,13 @@
 import { z } from 'zod';
-import { canonicalJson, digestMatches, sha256Id } from '../contract/canonical.ts';
+import { digestMatches } from '../contract/canonical.ts';
 import { gates, isGate } from '../contract/names.ts';
-import { AmendAnswer, Amendment, Decision, DecisionAnswer, PlanAnswer, Vote } from '../contract/schemas.ts';
-import { isNoWorker, isNotFound, isUnreachable, withDeadline, type TemporalSession } from '../temporal.ts';
+import { AmendAnswer, Amendment, Decision, PlanAnswer } from '../contract/schemas.ts';
+import type { TemporalSession } from '../temporal.ts';
 import type { Answer, Cli } from './cli.ts';
 import { CliError } from './exit.ts';
-import { ask, findIncident, send, workerMs, type Incident } from './incident.ts';
+import { ask, findIncident, send, type Incident } from './incident.ts';
 import { checked, parseKeep, readDataFile, required } from './input.ts';
+import { sameId, sendDecision, sendUpdate } from './send-decision.ts';
 import { clean, shellWord } from './text.ts';
 
 export interface DecideOptions {
@@ -29,14 +30,9 @@ export async function decide(cli: Cli, decision: 'approve' | 'reject', text: str
   const incident = open(await findIncident(session, text));
   const digest = options.digest ?? (await typedDigest(cli, session, incident, gate));
   const payload = checked(Decision, { ...fields, digest }, 'the decision');
-  const updateId = `decide-${hash({ ...payload, run: incident.runId })}`;
-  const answer = await cli.working('waiting for the verdict', update(session, incident.id, 'decide', payload, updateId));
-  if (answer === undefined) {
-    const { decision: signal, ...rest } = payload;
-    await send(session, incident.id, signal, checked(Vote, rest, 'the decision'));
-    return unconfirmed(incident.id, `your ${signal} for gate ${gate}`, { decision: payload });
-  }
-  const verdict = DecisionAnswer.parse(answer);
+  const updateId = sameId('decide', { ...payload, run: incident.runId });
+  const verdict = await cli.working('waiting for the verdict', sendDecision(session, incident.id, payload, updateId));
+  if (verdict === undefined) return unconfirmed(incident.id, `your ${decision} for gate ${gate}`, { decision: payload });
   const { accepted, refusedBecause, have, need } = verdict;
   const count = `${have} of ${need} approvals`;
   const next = accepted
@@ -64,8 +60,8 @@ export async function amend(cli: Cli, text: string, options: AmendOptions): Prom
   const payload = checked(Amendment, { gate: 'retract', digest, keep, by }, 'the amendment');
   const session = await cli.temporal();
   const incident = open(await findIncident(session, text));
-  const updateId = `amend-${hash({ ...payload, run: incident.runId })}`;
-  const answer = await cli.working('waiting for the verdict', update(session, incident.id, 'amend', payload, updateId));
+  const updateId = sameId('amend', { ...payload, run: incident.runId });
+  const answer = await cli.working('waiting for the verdict', sendUpdate(session, incident.id, 'amend', payload, updateId));
   if (answer === undefined) {
     await send(session, incident.id, 'amend', payload);
     return unconfirmed(incident.id, 'your amendment', { amendment: payload });
@@ -97,33 +93,6 @@ async function typedDigest(cli: Cli, session: TemporalSession, incident: Inciden
   throw new CliError('usage', 'what was typed is not this digest: nothing was sent');
 }
 
-/** An update's answer; undefined when no worker took it in time, or the server takes no more updates. */
-async function update(session: TemporalSession, id: string, name: string, payload: object, updateId: string) {
-  try {
-    const handle = session.client.workflow.getHandle(id);
-    const taken = await withDeadline(session.client, workerMs, () =>
-      handle.startUpdate<unknown, [object]>(name, { args: [payload], updateId, waitForStage: 'ACCEPTED' }),
-    );
-    // A worker has it now: what it still has to do may take longer, and no signal must be sent beside it.
-    return await withDeadline(session.client, verdictMs, () => taken.result()).catch((error: unknown) => {
-      if (!isNoWorker(error)) throw error;
-      throw new CliError('unconfirmed', `${name} was taken, its verdict is not there yet`, `cordon show ${shellWord(id)}`);
-    });
-  } catch (error) {
-    if (error instanceof CliError) throw error;
-    if (isUnreachable(error)) throw error;
-    if (isNotFound(error)) throw new CliError('failed', `${clean(id)} is closed: it takes no more decisions`, 'cordon list');
-    if (isNoWorker(error) || isExhausted(error)) return undefined;
-    throw error;
-  }
-}
-
-/** The server's limits on updates are used up (a flood): the signal is the other way in. */
-function isExhausted(error: unknown): boolean {
-  const seen = [error, error instanceof Error ? error.cause : undefined];
-  return seen.some((e) => e instanceof Error && 'code' in e && e.code === 8);
-}
-
 /** What a sent message is without a worker's answer. */
 export function unconfirmed(id: string, what: string, json: Record<string, unknown>): Answer {
   const text = [
@@ -144,8 +113,6 @@ function open(incident: Incident): Incident {
   throw new CliError('failed', `${clean(incident.id)} is closed (${state}): nothing was sent`, `cordon show ${shellWord(incident.id)}`);
 }
 
-const verdictMs = 30_000;
-const hash = (value: unknown) => sha256Id(canonicalJson(value)).slice('sha256:'.length, 'sha256:'.length + 32);
 const detailLines = (detail: string | undefined) => (detail === undefined ? [] : [clean(detail)]);
 const digestLines = (digest: string | undefined) => (digest === undefined ? [] : [`digest now: ${clean(digest)}`]);
 

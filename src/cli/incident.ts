@@ -1,4 +1,6 @@
+import { randomUUID } from 'node:crypto';
 import type { WorkflowExecutionDescription } from '@temporalio/client';
+import { defaultPayloadConverter } from '@temporalio/common';
 import { incidentId, workflowType } from '../contract/names.ts';
 import { Status, type Status as StatusAnswer } from '../contract/schemas.ts';
 import { isNoWorker, isNotFound, withDeadline, type TemporalSession } from '../temporal.ts';
@@ -9,6 +11,15 @@ import { clean } from './text.ts';
 export const workerMs = 2_800;
 export const serverMs = 1_500;
 
+/** How long whoever asks can wait: for a worker to take a message, for the server alone, for a verdict once taken. */
+export interface Patience {
+  readonly workerMs: number;
+  readonly serverMs: number;
+  readonly verdictMs: number;
+}
+/** The command line's: a person waits for it. */
+export const cliPatience: Patience = { workerMs, serverMs, verdictMs: 30_000 };
+
 /** The incident a person meant: its workflow id and latest run. */
 export interface Incident {
   id: string;
@@ -18,14 +29,14 @@ export interface Incident {
 }
 
 /** Finds an incident by workflow id, peer node_id, or any part of an id that only one incident has. */
-export async function findIncident(session: TemporalSession, text: string): Promise<Incident> {
-  const exact = await Promise.all([...new Set([text, incidentId(text, 'live')])].map((id) => describe(session, id)));
+export async function findIncident(session: TemporalSession, text: string, patience: Patience = cliPatience): Promise<Incident> {
+  const exact = await Promise.all([...new Set([text, incidentId(text, 'live')])].map((id) => describe(session, id, patience)));
   const found = exact.find((incident) => incident !== undefined);
   if (found !== undefined) return found;
-  const ids = await matchingIds(session, text);
+  const ids = await matchingIds(session, text, patience);
   const [only, ...others] = ids;
   if (only !== undefined && others.length === 0) {
-    const incident = await describe(session, only);
+    const incident = await describe(session, only, patience);
     if (incident !== undefined) return incident;
   }
   if (others.length === 0) throw new CliError('noIncident', `no incident is called ${clean(text)}`, 'cordon list');
@@ -34,11 +45,11 @@ export async function findIncident(session: TemporalSession, text: string): Prom
 }
 
 /** The incident under exactly this workflow id; undefined if there is none, or if it is another kind of workflow. */
-export async function describe(session: TemporalSession, id: string): Promise<Incident | undefined> {
+export async function describe(session: TemporalSession, id: string, patience: Patience = cliPatience): Promise<Incident | undefined> {
   if (id === '' || id.length > 1_000) return undefined;
   try {
     const handle = session.client.workflow.getHandle(id);
-    const description = await withDeadline(session.client, serverMs, () => handle.describe());
+    const description = await withDeadline(session.client, patience.serverMs, () => handle.describe());
     if (description.type !== workflowType) return undefined;
     const { status, runId } = description;
     return { id, runId, isOpen: status.name === 'RUNNING' || status.name === 'PAUSED', description };
@@ -49,10 +60,10 @@ export async function describe(session: TemporalSession, id: string): Promise<In
 }
 
 /** Ids that contain `text`: of open incidents if any of them does, else of closed ones. */
-async function matchingIds(session: TemporalSession, text: string): Promise<string[]> {
+async function matchingIds(session: TemporalSession, text: string, patience: Patience): Promise<string[]> {
   for (const status of ['=', '!=']) {
     const query = `WorkflowType='${workflowType}' AND ExecutionStatus${status}'Running'`;
-    const ids = await withDeadline(session.client, serverMs, async () => {
+    const ids = await withDeadline(session.client, patience.serverMs, async () => {
       const found = new Set<string>();
       let seen = 0;
       for await (const { workflowId } of session.client.workflow.list({ query })) {
@@ -67,8 +78,8 @@ async function matchingIds(session: TemporalSession, text: string): Promise<stri
 }
 
 /** The workflow's own status; undefined when no worker answers in time. */
-export async function askStatus(session: TemporalSession, id: string): Promise<StatusAnswer | undefined> {
-  const answer = await ask(session, id, 'status', []);
+export async function askStatus(session: TemporalSession, id: string, patience: Patience = cliPatience): Promise<StatusAnswer | undefined> {
+  const answer = await ask(session, id, 'status', [], patience);
   if (answer === undefined) return undefined;
   const parsed = Status.safeParse(answer);
   if (parsed.success) return parsed.data;
@@ -77,20 +88,43 @@ export async function askStatus(session: TemporalSession, id: string): Promise<S
 }
 
 /** A query's answer; undefined when no worker answers in time. */
-export async function ask(session: TemporalSession, id: string, query: string, args: unknown[]): Promise<unknown> {
+export async function ask(
+  session: TemporalSession,
+  id: string,
+  query: string,
+  args: unknown[],
+  patience: Patience = cliPatience,
+): Promise<unknown> {
   try {
     const handle = session.client.workflow.getHandle(id);
-    return await withDeadline(session.client, workerMs, () => handle.query<unknown, unknown[]>(query, ...args));
+    return await withDeadline(session.client, patience.workerMs, () => handle.query<unknown, unknown[]>(query, ...args));
   } catch (error) {
     if (isNoWorker(error)) return undefined;
     throw error;
   }
 }
 
-/** Sends a signal; only the server has to be alive. */
-export async function send(session: TemporalSession, id: string, signal: string, payload: object): Promise<void> {
-  const handle = session.client.workflow.getHandle(id);
-  await withDeadline(session.client, serverMs, () => handle.signal<[object]>(signal, payload)).catch((error: unknown) => {
+/**
+ * Sends a signal; only the server has to be alive.
+ * @param requestId - the server takes a signal with the same one once, however often it is sent
+ */
+export async function send(
+  session: TemporalSession,
+  id: string,
+  signal: string,
+  payload: object,
+  { ms = serverMs, requestId = randomUUID() }: { ms?: number; requestId?: string } = {},
+): Promise<void> {
+  const { client, settings } = session;
+  const request = {
+    namespace: settings.namespace,
+    workflowExecution: { workflowId: id },
+    signalName: signal,
+    input: { payloads: [defaultPayloadConverter.toPayload(payload)] },
+    identity: client.options.identity,
+    requestId,
+  };
+  await withDeadline(client, ms, () => client.workflowService.signalWorkflowExecution(request)).catch((error: unknown) => {
     if (isNotFound(error)) throw new CliError('failed', `${clean(id)} is closed: it takes no more messages`, 'cordon list');
     throw error;
   });

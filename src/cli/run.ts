@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { parseWorkerConfig } from '../config.ts';
+import { parseChatConfig, parseWorkerConfig } from '../config.ts';
 import type { Answer, Cli } from './cli.ts';
 import { CliError } from './exit.ts';
 
@@ -38,6 +38,14 @@ export async function worker(cli: Cli): Promise<Answer> {
   const { runWorker } = await import('../worker.ts');
   await runWorker();
   return { next: 'the worker has stopped', text: [], json: {}, silent: true };
+}
+
+/** `chat`: runs until it is stopped. Bad configuration ends it at once; a server that does not answer is waited for. */
+export async function chat(cli: Cli): Promise<Answer> {
+  parseChatConfig(cli.io.env);
+  const { runChat } = await import('../chat/main.ts');
+  await runChat(cli.io.env);
+  return { next: 'chat has stopped', text: [], json: {}, silent: true };
 }
 
 /** `demo`: the whole runbook on this machine. */

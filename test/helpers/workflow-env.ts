@@ -35,7 +35,9 @@ export function workflowBundle(): Promise<WorkflowBundleWithSourceMap> {
 export type Incident = WorkflowHandle<typeof PeerCompromise>;
 
 /** A dev server on a database of its own: reset, listing and a real clock. */
-export async function devServer(name: string): Promise<TestWorkflowEnvironment & { readonly address: string; stop(): Promise<void> }> {
+export async function devServer(
+  name: string,
+): Promise<TestWorkflowEnvironment & { readonly address: string; readonly pid: number | undefined; stop(): Promise<void> }> {
   await workflowBundle();
   const dir = join(repoRoot, '.test', name);
   rmSync(dir, { recursive: true, force: true });
@@ -45,7 +47,7 @@ export async function devServer(name: string): Promise<TestWorkflowEnvironment &
     await env.teardown();
     await server.stop();
   };
-  return Object.assign(env, { address: server.address, stop });
+  return Object.assign(env, { address: server.address, pid: server.pid, stop });
 }
 
 /** A server with time skipping. */

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { parse as parseYaml } from 'yaml';
 import type { z } from 'zod';
+import { People } from '../../src/chat/people.ts';
 import { failureTypes } from '../../src/contract/failures.ts';
 import * as messages from '../../src/contract/messages.ts';
 import { gates, outcomes, phases, refusals, searchAttributes, steps } from '../../src/contract/names.ts';
@@ -140,6 +141,16 @@ describe('examples in the how-to documents', () => {
     expect(PolicyFile.safeParse(policy).error).toBeUndefined();
     expect(PolicyTightening.safeParse(tightening).error).toBeUndefined();
     expect(Contacts.safeParse(contacts).error).toBeUndefined();
+  });
+
+  test("the Slack app's manifest asks for what chat uses, and the people file is taken", () => {
+    const [manifest, people] = codeBlocks('docs/how-to/chat.md', 'yaml').map((text): unknown => parseYaml(text));
+    expect(manifest).toMatchObject({
+      features: { slash_commands: [{ command: '/cordon', url: expect.stringMatching(/^https:.*\/slack\/events$/), should_escape: false }] },
+      oauth_config: { scopes: { bot: ['chat:write', 'commands', 'channels:history', 'groups:history', 'metadata.message:read'] } },
+      settings: { interactivity: { is_enabled: true, request_url: expect.stringMatching(/^https:.*\/slack\/events$/) } },
+    });
+    expect(People.safeParse(people).error).toBeUndefined();
   });
 
   test('payloads for the temporal command are taken', () => {

@@ -17,6 +17,8 @@ export default defineConfig({
       { test: { name: 'faults', include: ['test/faults/*.test.ts'], ...real, testTimeout: 600_000, hookTimeout: 300_000 } },
       // Every fault at every route: `npm run faults`, not part of `npm test`.
       { test: { name: 'faults-full', include: ['test/faults/full/*.test.ts'], ...alone, testTimeout: 2_400_000, maxConcurrency: 5 } },
+      // Needs Go and PostgreSQL: `npm run test:postgres`, not part of `npm test`.
+      { test: { name: 'postgres', include: ['test/postgres/**/*.test.ts'], ...alone, testTimeout: 180_000 } },
       { test: { name: 'crash', include: ['test/crash/**/*.test.ts'], ...alone, testTimeout: 180_000 } },
     ],
   },

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { z } from 'zod';
+import { People } from '../../src/chat/people.ts';
 import { configKeys, secretVariables } from '../../src/config-keys.ts';
 import { PolicyFile } from '../../src/contract/policy.ts';
 import { searchAttributes } from '../../src/contract/names.ts';
@@ -186,6 +187,7 @@ describe('what it names exists', () => {
   test('the files of deploy/config are good', () => {
     expect(PolicyFile.safeParse(parse(read('deploy/config/policy.yaml'))).error).toBeUndefined();
     expect(Contacts.safeParse(parse(read('deploy/config/contacts.yaml'))).error).toBeUndefined();
+    expect(People.safeParse(parse(read('deploy/config/people.yaml'))).error).toBeUndefined();
   });
 
   test('every command of cordon', async () => {

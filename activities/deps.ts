@@ -2,7 +2,7 @@ import { Context } from '@temporalio/activity';
 import type { Client } from '@temporalio/client';
 import type { IncidentRef, EvidenceHead } from '../src/contract/steps.ts';
 import { noticeLoss } from './evidence-loss.ts';
-import { EvidenceStore, type Sealed } from '../src/evidence/store.ts';
+import { EvidenceStore, type Sealed, type SealRequest } from '../src/evidence/store.ts';
 import type { Stigmem } from '../src/stigmem/client.ts';
 import { StigmemIdentityError } from '../src/stigmem/errors.ts';
 import type { WellKnown } from '../src/stigmem/wire.ts';
@@ -45,8 +45,23 @@ export async function evidenceOf(deps: Deps, ref: IncidentRef): Promise<Evidence
 /** Seals one piece of evidence under this incident's key for `item`. */
 export async function seal(deps: Deps, ref: IncidentRef, item: string, kind: string, content: unknown): Promise<Sealed> {
   const store = await evidenceOf(deps, ref);
+  return store.seal(requestOf(ref, item, kind), content);
+}
+
+/** Seals several pieces at once, each under its own key. */
+export async function sealAll(
+  deps: Deps,
+  ref: IncidentRef,
+  pieces: readonly { readonly item: string; readonly kind: string; readonly content: unknown }[],
+): Promise<Sealed> {
+  const store = await evidenceOf(deps, ref);
+  return store.sealAll(pieces.map(({ item, kind, content }) => ({ request: requestOf(ref, item, kind), content })));
+}
+
+/** What is said about one piece of evidence of this incident's round. */
+export function requestOf(ref: IncidentRef, item: string, kind: string): SealRequest {
   const name = ref.mode === 'drill' ? `DRILL ${item}` : item;
-  return store.seal({ key: effectKey(ref, item), kind, name, phase: ref.phase, round: ref.round, at: ref.at }, content);
+  return { key: effectKey(ref, item), kind, name, phase: ref.phase, round: ref.round, at: ref.at };
 }
 
 /** The head of the chain, as history carries it. */

@@ -4,7 +4,7 @@ import type { IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts'
 import { listIncidentFolders } from '../src/evidence/find.ts';
 import { EvidenceStore } from '../src/evidence/store.ts';
 import { Peer } from '../src/stigmem/wire.ts';
-import { assertBoundNode, cancelSignal, evidenceOf, headOf, seal, type Deps } from './deps.ts';
+import { assertBoundNode, cancelSignal, evidenceOf, headOf, requestOf, seal, type Deps } from './deps.ts';
 import { clusterOf } from './peers.ts';
 
 /** Every tenant that cordon sets begins with this: so a fence is recognised, whoever left it. */
@@ -48,8 +48,7 @@ export async function fence(
   const value = side === 'ingest_tenant' ? inboundFence(ref) : outboundFence;
   const { rows: before } = await rowsOf(deps, peer);
   await assertBoundNode(deps, ref);
-  let sealed = await seal(deps, ref, `${side} before`, 'peers', before);
-  for (const row of before) sealed = await sealOriginal(deps, ref, row);
+  await sealBefore(deps, ref, side, before);
   const drill = ref.mode === 'drill';
   for (const row of before) {
     // A row that carries our value already was written by an attempt whose answer was lost: map and tenant go in one write.
@@ -63,7 +62,7 @@ export async function fence(
   }
   const { rows: after, all } = await rowsOf(deps, peer);
   await assertBoundNode(deps, ref);
-  sealed = await seal(deps, ref, `${side} after`, 'peers', after);
+  const sealed = await seal(deps, ref, `${side} after`, 'peers', after);
   const settled = (outcome: StepResult['outcome'], changed: number, detail: string): Fenced => ({
     result: { outcome, way: 'http', changed, detail, evidence: headOf(sealed) },
     rows: after,
@@ -129,15 +128,26 @@ export async function lift(
   return { outcome: wrong.length === 0 ? 'verified' : 'unverified', way: 'http', detail, residual, evidence: headOf(sealed) };
 }
 
-async function sealOriginal(deps: Deps, ref: IncidentRef, row: Peer) {
+/** What is about to be disturbed: the rows as they are, and of each the first look, for lifting the fence some day. */
+async function sealBefore(deps: Deps, ref: IncidentRef, side: Side, rows: readonly Peer[]): Promise<void> {
   const store = await evidenceOf(deps, ref);
-  const name = originalName(row.peer_id);
-  const entries = await store.entries();
+  const names = new Set((await store.entries()).flatMap(({ kind, name }) => (kind === originalKind ? [name] : [])));
   // The first look is the original; what a second attempt sees may be our own fence.
-  if (entries.some((entry) => entry.kind === originalKind && entry.name === name))
-    return seal(deps, ref, 'fence originals kept', 'note', { kept: true });
-  const key = `${ref.firstRun}:originals:${row.peer_id}`;
-  return store.seal({ key, kind: originalKind, name, phase: ref.phase, round: ref.round, at: ref.at }, row);
+  const fresh = rows.filter((row) => !names.has(originalName(row.peer_id)));
+  await store.sealAll([
+    { request: requestOf(ref, `${side} before`, 'peers'), content: rows },
+    ...fresh.map((row) => ({
+      request: {
+        key: `${ref.firstRun}:originals:${row.peer_id}`,
+        kind: originalKind,
+        name: originalName(row.peer_id),
+        phase: ref.phase,
+        round: ref.round,
+        at: ref.at,
+      },
+      content: row,
+    })),
+  ]);
 }
 
 /** The tenants a row had before any fence of cordon: from this incident's evidence, else from an older incident's. */

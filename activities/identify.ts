@@ -8,7 +8,7 @@ import { findCapabilities } from '../src/stigmem/capabilities.ts';
 import { collectFederationAudit } from '../src/stigmem/federation-audit.ts';
 import { collectAudit, collectQuarantine } from '../src/stigmem/paging.ts';
 import type { FederationAuditEvent, Peer } from '../src/stigmem/wire.ts';
-import { assertBoundNode, cancelSignal, headOf, seal, type Deps } from './deps.ts';
+import { assertBoundNode, cancelSignal, headOf, seal, sealAll, type Deps } from './deps.ts';
 import { StepFailure } from './failures.ts';
 import { beat } from './heartbeat.ts';
 import { clusterOf, matchPeers } from './peers.ts';
@@ -117,13 +117,14 @@ export function identifyActivities(deps: Deps) {
         keys,
         alerts: held,
       };
-      let sealed = await seal(deps, ref, 'captureLocal', 'local', {
+      const summary = {
         summary: { federation: { ...federation, items: federation.items.length }, audit: { ...audit, items: audit.items.length } },
         leftoverFences: leftovers,
-      });
-      for (const [name, content] of Object.entries(parts)) {
-        sealed = await seal(deps, ref, `captureLocal ${name}`, name, content);
-      }
+      };
+      const sealed = await sealAll(deps, ref, [
+        { item: 'captureLocal', kind: 'local', content: summary },
+        ...Object.entries(parts).map(([name, content]) => ({ item: `captureLocal ${name}`, kind: name, content })),
+      ]);
       const coverage: Coverage[] = [
         { what: 'federation audit events', seen: federation.items.length, complete: federation.complete, why: federation.why },
         { what: 'local audit events', seen: audit.items.length, complete: audit.complete, why: audit.why },

@@ -160,13 +160,18 @@ export function investigateActivities(deps: Deps) {
       const ahead = await sealPlan(deps, ref, `plan to act on, from ${name}`, go);
       const later = next.length === 0 ? undefined : await sealPlan(deps, ref, `plan to ask about next, after ${name}`, next);
       return {
-        go: ahead.plan,
+        // Nobody is asked about it any more, so nobody is shown its items.
+        go: withoutItems(ahead.plan),
         next: later?.plan ?? null,
         detail: `${go.length} facts unchanged since the approval, ${changed} changed, ${added} new, ${missing} not found again`,
         evidence: headOf(later?.sealed ?? ahead.sealed),
       };
     },
   };
+}
+
+function withoutItems({ items: _shown, ...plan }: PlanRef): PlanRef {
+  return plan;
 }
 
 function namesOf(peer: PeerRef | null): PeerNames {

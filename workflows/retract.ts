@@ -48,7 +48,9 @@ async function narrow(incident: Incident, plan: PlanRef): Promise<void> {
     const digest = asked && digestOf(asked, incident.runs.current);
     return answerAmendment(incident, { accepted: false, refusedBecause: 'stale_digest', ...(digest === undefined ? {} : { digest }) });
   }
-  const narrowed = await insist(incident, 'assess', ({ ref }) => collect.narrowPlan({ ref, plan, keep: amendment.keep, by: amendment.by }));
+  const narrowed = await insist(incident, 'assess', ({ ref }) =>
+    collect.narrowPlan({ ref, plan: named(plan), keep: amendment.keep, by: amendment.by }),
+  );
   if (!narrowed) return answerAmendment(incident, { accepted: false, refusedBecause: 'not_open' });
   incident.absorb(narrowed);
   if (narrowed.run !== run) {
@@ -70,11 +72,11 @@ async function makeAgain(incident: Incident, plan: PlanRef): Promise<void> {
   const approvedInRun = state.recordedRun;
   await holdNewAlerts(incident);
   const remade = await insist(incident, 'assess', ({ ref }) =>
-    collect.remakePlan({ ref, peer: state.peer, policy: state.policy, firstBad: state.firstSaid, approved: plan }),
+    collect.remakePlan({ ref, peer: state.peer, policy: state.policy, firstBad: state.firstSaid, approved: named(plan) }),
   );
   if (!remade) return;
   incident.absorb(remade);
-  state.go = { plan: remade.go, approvedInRun, done: 0 };
+  state.go = { plan: named(remade.go), approvedInRun, done: 0 };
   state.next = remade.next;
 }
 
@@ -82,7 +84,7 @@ async function undoApproved(incident: Incident, go: NonNullable<typeof incident.
   const { state } = incident;
   const undone = await insist(incident, 'undoFacts', async ({ ref }) => {
     try {
-      return await undo.undoFacts({ ref, plan: go.plan, approvedInRun: go.approvedInRun, from: go.done });
+      return await undo.undoFacts({ ref, plan: named(go.plan), approvedInRun: go.approvedInRun, from: go.done });
     } catch (error) {
       // Approved in another run: this history was reset after the approval, so people are asked again.
       if (failureTypeOf(error) === 'PreconditionChanged') return 'ask again' as const;
@@ -164,6 +166,12 @@ async function holdRejected(incident: Incident): Promise<void> {
 
 function actionable(plan: PlanRef): number {
   return Object.entries(plan.counts).reduce((sum, [action, count]) => (action === 'keep' || action === 'hold' ? sum : sum + count), 0);
+}
+
+/** A plan as activities take it: they read the sealed one, and history has its items once, where it was made. */
+function named(plan: PlanRef): PlanRef {
+  const { items: _shown, ...named } = plan;
+  return named;
 }
 
 function gatePlan(plan: PlanRef): GatePlan {

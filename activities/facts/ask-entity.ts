@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { StigmemHttpError } from '../../src/stigmem/errors.ts';
 import { cancelSignal, type Deps } from '../deps.ts';
+import { atItsPace } from '../../src/stigmem/pace.ts';
 import type { Scope } from '../../src/stigmem/wire.ts';
 
 /** One entity in one scope, with the facts on it that were undone. */
@@ -32,8 +33,9 @@ const maxPoisonQueries = 20;
  * retracting does not help a few questions tell about all of them; on one where it does, each is asked for.
  */
 export interface Recalled {
-  /** Every undone fact of the scope. */
-  readonly facts: Touched['facts'][number][];
+  /** Every undone fact of the scope, by id and by entity: a card tells of one entity, and there may be thousands of both. */
+  readonly ids: Set<string>;
+  readonly byEntity: Map<string, Touched['facts'][number][]>;
   readonly recallPoison: Set<string>;
   readonly recallBenign: Set<string>;
 }
@@ -47,7 +49,8 @@ export async function askEntity(deps: Deps, touched: Touched, recalled: Recalled
   // One fact can make the node fail on whatever would show it: that is an answer to be told, not an outage.
   const ask = async (name: Surface, question: () => Promise<readonly string[]>): Promise<void> => {
     try {
-      still[name] = [...new Set([...still[name], ...(await question())])];
+      const shown = await atItsPace(question, cancelSignal());
+      still[name] = [...new Set([...still[name], ...shown])];
     } catch (error) {
       if (!(error instanceof StigmemHttpError) || ![400, 404, 422, 500].includes(error.status)) throw error;
       if (error.status !== 404) unanswered.push(`${name}: ${error.message.slice(0, 200)}`);
@@ -67,9 +70,13 @@ export async function askEntity(deps: Deps, touched: Touched, recalled: Recalled
     ask(name, async () => {
       const asked = { query: query.slice(0, maxQueryChars), scope, min_confidence: 0, token_budget: 200_000, limit: 500 };
       const answer = await deps.node.recall(asked, cancelSignal());
-      const cards = answer.facts.filter((item) => item.from_card).map((item) => text(item.fact.value.v));
-      const direct = new Set(answer.facts.map((item) => item.fact.id));
-      for (const { id, value } of recalled.facts) if (direct.has(id) || cards.some((card) => tells(card, value))) recalled[name].add(id);
+      const seen = recalled[name];
+      for (const { fact, from_card: isCard } of answer.facts) {
+        if (recalled.ids.has(fact.id)) seen.add(fact.id);
+        if (!isCard) continue;
+        const card = text(fact.value.v);
+        for (const { id, value } of recalled.byEntity.get(fact.entity) ?? []) if (!seen.has(id) && tells(card, value)) seen.add(id);
+      }
       return [];
     });
   let queries = 0;

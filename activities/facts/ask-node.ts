@@ -1,4 +1,5 @@
 import { tripleKey, type OtherFact } from '../../src/policy/facts.ts';
+import { atItsPace } from '../../src/stigmem/pace.ts';
 import type { Scope } from '../../src/stigmem/wire.ts';
 import { cancelSignal, type Deps } from '../deps.ts';
 import { beat } from '../heartbeat.ts';
@@ -13,7 +14,7 @@ export async function askSynthesis(
   const still: string[] = [];
   const unanswered: string[] = [];
   for (const scope of scopes) {
-    const asked = await answered(() => deps.node.synthesize(scope, { limit: 1_000 }, cancelSignal()));
+    const asked = await answered(() => atItsPace(() => deps.node.synthesize(scope, { limit: 1_000 }, cancelSignal()), cancelSignal()));
     beat();
     if (typeof asked === 'string') unanswered.push(`synthesize ${scope}: ${asked}`);
     else still.push(...asked.facts.filter(({ id, confidence }) => ids.has(id) && confidence > 0).map(({ id }) => id));
@@ -37,7 +38,9 @@ export async function askOurs(
     const key = tripleKey(entity, relation, name);
     const scope = scopeOf(name);
     if (!shown.has(key) && scope !== undefined) {
-      const asked = await answered(() => deps.node.agentFactsPage({ entity, relation, scope, limit: 500 }, cancelSignal()));
+      const asked = await answered(() =>
+        atItsPace(() => deps.node.agentFactsPage({ entity, relation, scope, limit: 500 }, cancelSignal()), cancelSignal()),
+      );
       beat();
       if (typeof asked === 'string') result.unanswered.push(`ours on ${entity.slice(0, 100)}: ${asked}`);
       shown.set(key, typeof asked === 'string' ? null : new Set(asked.facts.map((fact) => fact.id)));

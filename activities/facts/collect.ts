@@ -4,16 +4,19 @@ import type { PeerRef } from '../../src/contract/steps.ts';
 import { isOfPeer, tripleKey, type Collection, type DerivedFact, type OtherFact, type SeenFact } from '../../src/policy/facts.ts';
 import { collectPeerFacts, type PeerFact } from '../../src/stigmem/peer-facts.ts';
 import { collectAudit } from '../../src/stigmem/paging.ts';
-import { SCOPES, type Fact } from '../../src/stigmem/wire.ts';
+import { atItsPace } from '../../src/stigmem/pace.ts';
+import type { FactsQuery } from '../../src/stigmem/requests.ts';
+import { SCOPES, type Fact, type FactsPage } from '../../src/stigmem/wire.ts';
 import { cancelSignal, type Deps } from '../deps.ts';
 import { beat } from '../heartbeat.ts';
 import { fencedAt } from './fence-time.ts';
 import { writtenWithKeysOf } from './read-peer.ts';
+import { inLanes, readLanes } from './lanes.ts';
 import { answered, isLocal, scopeOf } from './shape.ts';
 import { spreadCoverage } from './spread.ts';
 
-/** Beyond this many triples the neighbours of the rest are not asked for, and coverage says so. */
-const maxTripleQueries = 1_500;
+/** Beyond this many questions the neighbours of the rest are not asked for, and coverage says so. */
+const maxAroundQueries = 20_000;
 const everything = { include_contradicted: true, include_expired: true, include_low_trust: true, limit: 500 } as const;
 /** The second one is written for instructions only, and is the one that the audit routes show. */
 const promotions = new Set(['quarantine_promote', 'instruction_promoted']);
@@ -114,22 +117,51 @@ interface Around {
   readonly blind: readonly OtherFact[];
 }
 
+/**
+ * What stands on the triples of the peer's facts. An entity that fits one page answers for all its triples; of one that
+ * does not, each triple is asked for.
+ */
 async function readAround(deps: Deps, facts: readonly SeenFact[], cache: Map<string, Fact>): Promise<Around> {
   const triples = new Map(facts.map((fact) => [tripleKey(fact.entity, fact.relation, fact.fact?.scope ?? ''), fact]));
-  const asked = [...triples.values()].slice(0, maxTripleQueries);
-  const unasked = [...triples.values()].slice(maxTripleQueries);
-  const blind = unasked.map((fact) => unseen(fact, 'not asked for'));
-  for (const seenFact of asked) {
-    const { entity, relation, fact } = seenFact;
-    const scope = fact === null ? undefined : scopeOf(fact.scope);
-    const page = await answered(() =>
-      deps.node.factsPage({ entity, relation, ...everything, ...(scope ? { scope } : {}) }, cancelSignal()),
-    );
-    if (typeof page === 'string') blind.push(unseen(seenFact, page));
-    else for (const one of page.facts) cache.set(one.id, one);
-    beat();
+  const entities = new Map<string, SeenFact[]>();
+  for (const fact of triples.values()) {
+    const key = tripleKey(fact.entity, '', fact.fact?.scope ?? '');
+    const group = entities.get(key);
+    if (group) group.push(fact);
+    else entities.set(key, [fact]);
   }
-  return { skipped: unasked.length, blind };
+  // In an order of their own, so that what is not asked for today is not asked for when the plan is made again.
+  const groups = [...entities].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, group]) => group);
+  const blind: OtherFact[] = [];
+  let left = maxAroundQueries;
+  let skipped = 0;
+  const ask = async (query: FactsQuery): Promise<FactsPage | string> => {
+    left -= 1;
+    const page = await answered(() => atItsPace(() => deps.node.factsPage({ ...query, ...everything }, cancelSignal()), cancelSignal()));
+    if (typeof page !== 'string') for (const one of page.facts) cache.set(one.id, one);
+    beat();
+    return page;
+  };
+  await inLanes(groups, readLanes, async (group) => {
+    const [first] = group;
+    if (first === undefined) return;
+    const scope = first.fact === null ? undefined : scopeOf(first.fact.scope);
+    const place = { entity: first.entity, ...(scope ? { scope } : {}) };
+    if (group.length > 1 && left > 0) {
+      const whole = await ask(place);
+      if (typeof whole !== 'string' && whole.cursor === null) return;
+    }
+    for (const one of group) {
+      if (left <= 0) {
+        skipped += 1;
+        blind.push(unseen(one, 'not asked for'));
+        continue;
+      }
+      const page = await ask({ ...place, relation: one.relation });
+      if (typeof page === 'string') blind.push(unseen(one, page));
+    }
+  });
+  return { skipped, blind };
 }
 
 function unseen({ entity, relation, fact }: SeenFact, why: string): OtherFact {
@@ -155,21 +187,21 @@ function othersOf(facts: readonly SeenFact[], everyFact: readonly Fact[], nodeId
 
 /** The default query shows a triple's facts or hides them all: one question for each triple. */
 async function withVisibility(deps: Deps, others: readonly Fact[]): Promise<OtherFact[]> {
+  const triples = new Map(others.map((fact) => [tripleKey(fact.entity, fact.relation, fact.scope), fact]));
   const shown = new Map<string, Set<string>>();
-  const result: OtherFact[] = [];
-  for (const { id, entity, relation, scope, source, received_from: receivedFrom } of others) {
-    const key = tripleKey(entity, relation, scope);
-    const known = scopeOf(scope);
-    if (!shown.has(key) && known !== undefined) {
-      const page = await answered(() => deps.node.factsPage({ entity, relation, scope: known, limit: 500 }, cancelSignal()));
-      // What the node shows to nobody is hidden.
-      shown.set(key, new Set(typeof page === 'string' ? [] : page.facts.map((fact) => fact.id)));
-      beat();
-    }
-    const visible = shown.get(key);
-    result.push({ id, entity, relation, scope, source, receivedFrom, hidden: visible === undefined ? null : !visible.has(id) });
-  }
-  return result;
+  await inLanes([...triples], readLanes, async ([key, { entity, relation, scope: name }]) => {
+    const scope = scopeOf(name);
+    if (scope === undefined) return;
+    const query = { entity, relation, scope, limit: 500 };
+    const page = await answered(() => atItsPace(() => deps.node.factsPage(query, cancelSignal()), cancelSignal()));
+    // What the node shows to nobody is hidden.
+    shown.set(key, new Set(typeof page === 'string' ? [] : page.facts.map((fact) => fact.id)));
+    beat();
+  });
+  return others.map(({ id, entity, relation, scope, source, received_from: receivedFrom }) => {
+    const visible = shown.get(tripleKey(entity, relation, scope));
+    return { id, entity, relation, scope, source, receivedFrom, hidden: visible === undefined ? null : !visible.has(id) };
+  });
 }
 
 const Origins = z.array(z.looseObject({ fact_id: z.string().nullish(), hash: z.string().nullish() })).catch([]);

@@ -2,6 +2,7 @@ import type { JudgedFact } from '../../src/contract/schemas.ts';
 import type { IncidentRef } from '../../src/contract/steps.ts';
 import { tripleKey } from '../../src/policy/facts.ts';
 import { StigmemHttpError } from '../../src/stigmem/errors.ts';
+import { atItsPace } from '../../src/stigmem/pace.ts';
 import { collectQuarantine } from '../../src/stigmem/paging.ts';
 import type { Fact } from '../../src/stigmem/wire.ts';
 import { assertBoundNode, cancelSignal, effectKey, type Deps } from '../deps.ts';
@@ -140,14 +141,15 @@ export class Undoer {
 
   async #write(body: Parameters<Deps['node']['assertFact']>[0]): Promise<Fact> {
     await this.#sameNode();
-    return this.#deps.node.assertFact(body, cancelSignal());
+    return atItsPace(() => this.#deps.node.assertFact(body, cancelSignal()), cancelSignal());
   }
 
   async #reject(id: string): Promise<void> {
     await this.#sameNode();
     this.writes += 1;
     try {
-      await this.#deps.node.rejectQuarantined(id, `R-PEER-COMPROMISE ${effectKey(this.#ref, id)}`, cancelSignal());
+      const reason = `R-PEER-COMPROMISE ${effectKey(this.#ref, id)}`;
+      await atItsPace(() => this.#deps.node.rejectQuarantined(id, reason, cancelSignal()), cancelSignal());
     } catch (error) {
       // No longer pending: what it is now is read back, like everything else.
       if (!(error instanceof StigmemHttpError) || error.status !== 409) throw error;

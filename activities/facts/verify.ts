@@ -9,11 +9,13 @@ import { assertBoundNode, cancelSignal, effectKey, evidenceOf, headOf, seal, typ
 import { beat } from '../heartbeat.ts';
 import { askEntity, EntityAnswer, text, type Recalled, type Surface, type Touched } from './ask-entity.ts';
 import { findCollection, parsed, readCollection } from './collection.ts';
+import { inLanes, readLanes } from './lanes.ts';
 import { scopeOf } from './shape.ts';
 import { askOurs, askSynthesis } from './ask-node.ts';
 import { readUndone, type UndoLine } from './undo-log.ts';
 
-const chunkEntities = 20;
+/** Entities between two seals: what another attempt asks again at worst. */
+const chunkEntities = 100;
 const Cursor = z.object({ of: z.string(), done: z.int() });
 
 const surfaceWords: Readonly<Record<Surface, string>> = {
@@ -132,19 +134,19 @@ async function askEntities(deps: Deps, ref: IncidentRef, touched: readonly Touch
   const before = Cursor.safeParse(activityInfo().heartbeatDetails).data;
   const prefix = `asked again ${of} ${activityInfo().activityId}`;
   const recalled = new Map<string, Recalled>();
-  for (const { scope, facts } of touched) {
-    const known: Recalled = recalled.get(scope) ?? { facts: [], recallPoison: new Set(), recallBenign: new Set() };
-    known.facts.push(...facts);
+  for (const { entity, scope, facts } of touched) {
+    const known = recalled.get(scope) ?? nothingRecalled();
+    for (const { id } of facts) known.ids.add(id);
+    known.byEntity.set(entity, [...facts]);
     recalled.set(scope, known);
   }
   for (let done = before?.of === of ? before.done : 0; done < touched.length;) {
-    const answers: EntityAnswer[] = [];
-    for (const one of touched.slice(done, done + chunkEntities)) {
+    const answers = await inLanes(touched.slice(done, done + chunkEntities), readLanes, async (one) => {
       cancelSignal().throwIfAborted();
-      const inScope = recalled.get(one.scope) ?? { facts: [...one.facts], recallPoison: new Set(), recallBenign: new Set() };
-      answers.push(await askEntity(deps, one, inScope));
+      const answer = await askEntity(deps, one, recalled.get(one.scope) ?? nothingRecalled());
       beat();
-    }
+      return answer;
+    });
     await assertBoundNode(deps, ref);
     await seal(deps, ref, `${prefix} from ${done}`, 'asked', answers);
     done += answers.length;
@@ -159,6 +161,10 @@ async function askEntities(deps: Deps, ref: IncidentRef, touched: readonly Touch
     all.push(...parsed(z.array(EntityAnswer), await store.readJson(id), `${key} ${id}`));
   }
   return all;
+}
+
+function nothingRecalled(): Recalled {
+  return { ids: new Set(), byEntity: new Map(), recallPoison: new Set(), recallBenign: new Set() };
 }
 
 function latestByKey<T extends { readonly key: string }>(entries: readonly T[]): T[] {

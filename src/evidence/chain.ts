@@ -9,6 +9,13 @@ import type { Digest } from './objects.ts';
 
 export const TORN_NAME = /^index\.torn-([1-9][0-9]{0,5})$/;
 
+/** What an entry is made of. */
+export interface NewEntry {
+  readonly meta: SealMeta;
+  readonly object: Digest;
+  readonly file?: string;
+}
+
 /** index.jsonl as this process knows it. Appending and recovering need the incident's lock; refreshing does not. */
 export class Chain {
   readonly #dir: string;
@@ -75,16 +82,31 @@ export class Chain {
 
   /** Appends one entry, synced. After a failed write the file is cut back to what it was. */
   async append(meta: SealMeta, object: Digest, file?: string): Promise<EvidenceEntry> {
-    const { entry, line } = closeEntry({
-      ...meta,
-      seq: this.#entries.length,
-      sha256: object.sha256,
-      bytes: object.bytes,
-      revision: this.#entries.filter((earlier) => earlier.key === meta.key).length + 1,
-      ...(file === undefined ? {} : { file }),
-      prev: this.#entries.at(-1)?.hash ?? NO_PREVIOUS,
-    });
-    const bytes = Buffer.from(`${line}\n`);
+    const [entry] = await this.appendAll([{ meta, object, ...(file === undefined ? {} : { file }) }]);
+    if (entry === undefined) throw new EvidenceError('invalid', this.#file, 'nothing was appended');
+    return entry;
+  }
+
+  /** Appends several entries in one write, synced once. */
+  async appendAll(news: readonly NewEntry[]): Promise<EvidenceEntry[]> {
+    const entries: EvidenceEntry[] = [];
+    const lines: string[] = [];
+    for (const { meta, object, file } of news) {
+      const before = [...this.#entries, ...entries];
+      const { entry, line } = closeEntry({
+        ...meta,
+        seq: before.length,
+        sha256: object.sha256,
+        bytes: object.bytes,
+        revision: before.filter((earlier) => earlier.key === meta.key).length + 1,
+        ...(file === undefined ? {} : { file }),
+        prev: before.at(-1)?.hash ?? NO_PREVIOUS,
+      });
+      entries.push(entry);
+      lines.push(`${line}\n`);
+    }
+    const bytes = Buffer.from(lines.join(''));
+    const isFirst = this.#entries.length === 0;
     await guarded(this.#file, 'appending to the index', async () => {
       const handle = await open(this.#file, 'a', 0o600);
       try {
@@ -96,11 +118,11 @@ export class Chain {
       } finally {
         await handle.close();
       }
-      if (entry.seq === 0) await syncDir(this.#dir);
+      if (isFirst) await syncDir(this.#dir);
     });
-    this.#entries.push(entry);
+    this.#entries.push(...entries);
     this.#bytes += bytes.length;
-    return entry;
+    return entries;
   }
 
   async #readTail(): Promise<Buffer> {

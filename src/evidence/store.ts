@@ -26,6 +26,7 @@ export class EvidenceStore {
   /** The incident's folder. */
   readonly dir: string;
   readonly #chain: Chain;
+  #turn: Promise<unknown> = Promise.resolve();
 
   private constructor(dir: string) {
     this.dir = dir;
@@ -60,13 +61,28 @@ export class EvidenceStore {
    * Same key and content: the entry that is there is returned. Same key, other content: one more entry, `revision` n+1.
    */
   async seal(request: SealRequest, content: unknown): Promise<Sealed> {
-    const [mediaType, chunks] = encode(content);
-    const meta = check({ mediaType, ...request });
-    const object = await putObject(this.dir, chunks);
+    return this.sealAll([{ request, content }]);
+  }
+
+  /** Seals several pieces in their order, with one look at the lock and one sync of the index; returns the last one. */
+  async sealAll(pieces: readonly { readonly request: SealRequest; readonly content: unknown }[]): Promise<Sealed> {
+    const put = await Promise.all(
+      pieces.map(async ({ request, content }) => {
+        const [mediaType, chunks] = encode(content);
+        return { meta: check({ mediaType, ...request }), object: await putObject(this.dir, chunks) };
+      }),
+    );
+    const last = put.at(-1);
+    if (last === undefined) throw new EvidenceError('invalid', this.dir, 'there is nothing to seal');
     return this.#locked(async () => {
-      await this.#chain.recordTorn(meta);
-      const there = this.#chain.entries.find((entry) => entry.key === meta.key && entry.sha256 === object.sha256);
-      return this.#sealed(there ?? (await this.#chain.append(meta, object)));
+      await this.#chain.recordTorn(last.meta);
+      const find = ({ meta, object }: (typeof put)[number]) =>
+        this.#chain.entries.find((entry) => entry.key === meta.key && entry.sha256 === object.sha256);
+      const news = put.filter((one) => find(one) === undefined);
+      if (news.length > 0) await this.#chain.appendAll(news);
+      const sealed = find(last);
+      if (sealed === undefined) throw new EvidenceError('invalid', this.dir, 'what was sealed is not in the index');
+      return this.#sealed(sealed);
     });
   }
 
@@ -128,14 +144,18 @@ export class EvidenceStore {
 
   /** `sha256:<hex>` of the last entry, with what other processes appended. */
   async head(): Promise<string> {
-    await this.#chain.refresh();
-    return this.#chain.head;
+    return this.#inTurn(async () => {
+      await this.#chain.refresh();
+      return this.#chain.head;
+    });
   }
 
   /** All entries in order, with what other processes appended. */
   async entries(): Promise<readonly EvidenceEntry[]> {
-    await this.#chain.refresh();
-    return [...this.#chain.entries];
+    return this.#inTurn(async () => {
+      await this.#chain.refresh();
+      return [...this.#chain.entries];
+    });
   }
 
   #sealed(entry: EvidenceEntry): Sealed {
@@ -145,10 +165,19 @@ export class EvidenceStore {
 
   /** The lock lies beside the folder, not in it: the folder holds nothing but evidence. */
   async #locked<T>(work: () => Promise<T>): Promise<T> {
-    return withLock(join(dirname(this.dir), '.locks', basename(this.dir)), async () => {
-      await this.#chain.moveTornAside(await this.#chain.refresh());
-      return work();
-    });
+    return withLock(join(dirname(this.dir), '.locks', basename(this.dir)), () =>
+      this.#inTurn(async () => {
+        await this.#chain.moveTornAside(await this.#chain.refresh());
+        return work();
+      }),
+    );
+  }
+
+  /** One at a time in this process: two that read the same new lines would both count them. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const mine = this.#turn.then(work);
+    this.#turn = mine.catch(() => undefined);
+    return mine;
   }
 }
 

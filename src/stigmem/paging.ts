@@ -1,5 +1,6 @@
 import type { Stigmem } from './client.ts';
 import { StigmemHttpError, StigmemTooLargeError } from './errors.ts';
+import { atItsPace } from './pace.ts';
 import type { AuditEvent, AuditPage, QuarantineEntry } from './wire.ts';
 
 /** What was read, and whether it can be shown that this is all there is. */
@@ -35,12 +36,12 @@ export class Meter {
     this.#onPage = onPage;
   }
 
-  /** Makes one request. `seen` is what the caller has collected when the next report is due. */
+  /** Makes one request, at the node's pace. `seen` is what the caller has collected when the next report is due. */
   async ask<T>(request: (signal: AbortSignal | undefined) => Promise<T>): Promise<T> {
     this.signal?.throwIfAborted();
     this.asked += 1;
     try {
-      return await request(this.signal);
+      return await atItsPace(() => request(this.signal), this.signal);
     } finally {
       await this.report();
     }

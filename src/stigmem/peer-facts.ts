@@ -18,8 +18,9 @@ export interface PeerFactsOptions extends CollectOptions {
   /** The peer's node_ids: facts it delivered, and facts that name it as their origin. */
   readonly nodeIds: readonly string[];
   /**
-   * Most facts read one by one, after the pages; they count against the node's hourly read limit (5,000 by default).
-   * @default 3000
+   * Most facts read one by one, after the pages. They count against the node's hourly read limit (5,000 by default),
+   * and are read at its pace.
+   * @default 25000
    */
   readonly maxReads?: number;
   /**
@@ -76,7 +77,7 @@ export async function collectPeerFacts(client: Stigmem, options: PeerFactsOption
   const nodeIds = new Set(options.nodeIds);
   const facts = options.cache ?? new Map<string, Fact>();
   const unread = new Map<string, string>();
-  const budget = { left: options.maxReads ?? 3000 };
+  const budget = { left: options.maxReads ?? 25_000 };
   const read = (ids: readonly string[]): Promise<void> => readEach(client, meter, ids, budget, facts, unread);
 
   const counts = await countScopes(client, meter);

@@ -78,6 +78,7 @@ export function fakeActivities(world: FakeWorld): Activities {
     called(name, fails);
     return { outcome: 'verified', way: 'http', detail: `${name} done`, evidence: evidence(), ...world.results.get(name) };
   };
+  const sealedPlans = new Map<string, PlanItem[]>();
   const planOf = (facts: ReadonlyMap<string, string>): PlanRef => {
     const items = [...facts].map(([id, action]) => ({
       id,
@@ -93,7 +94,9 @@ export function fakeActivities(world: FakeWorld): Activities {
     const counts: Record<string, number> = {};
     for (const { action } of items) counts[action] = (counts[action] ?? 0) + 1;
     const hashed = items.map(({ id, action }) => ({ id, action, contentHash: sha256Id(id) }));
-    return { planHash: planHash(hashed), counts, evidenceId: sha256Id(JSON.stringify(items)), items, total: items.length };
+    const evidenceId = sha256Id(JSON.stringify(items));
+    sealedPlans.set(evidenceId, items);
+    return { planHash: planHash(hashed), counts, evidenceId, items, total: items.length };
   };
   const assertHere = (approvedInRun: string): void => {
     if (approvedInRun !== run()) throw ApplicationFailure.nonRetryable('approved in another run', 'PreconditionChanged');
@@ -159,7 +162,7 @@ export function fakeActivities(world: FakeWorld): Activities {
     undoFacts: async ({ plan, approvedInRun, from }) => {
       assertHere(approvedInRun);
       const result = ended('undoFacts');
-      const ids = (plan.items ?? []).filter(({ action }) => action === 'retract').map(({ id }) => id);
+      const ids = (sealedPlans.get(plan.evidenceId) ?? []).filter(({ action }) => action === 'retract').map(({ id }) => id);
       const { pause } = world;
       world.pause = undefined;
       const upTo = pause ? from + 1 : ids.length;

@@ -156,3 +156,30 @@ async function* broken(): AsyncGenerator {
 async function* rows(count: number): AsyncGenerator {
   for (let n = 0; n < count; n++) yield { text: 'row\u2028', n };
 }
+
+test('one store that many use at once: every entry once, in one chain', async () => {
+  const store = await EvidenceStore.open(root, 'i', AT);
+  const other = await EvidenceStore.open(root, 'i', AT);
+  await Promise.all(
+    Array.from({ length: 30 }, async (_, n) => {
+      await (n % 3 === 0 ? other : store).seal(meta(`k${n}`), { n });
+      expect((await store.entries()).map(({ seq }) => seq)).toContain(n === 0 ? 0 : 1);
+      await store.head();
+    }),
+  );
+  const entries = await store.entries();
+  expect(entries.map(({ seq }) => seq)).toEqual(Array.from({ length: 31 }, (_, seq) => seq));
+  expect(new Set(entries.map(({ key }) => key)).size).toBe(31);
+  expect(await verifyFolder(store.dir)).toMatchObject({ ok: true, entries: 31 });
+});
+
+test('several pieces sealed at once stand in their order, each a revision of its own key, and twice is once', async () => {
+  const store = await EvidenceStore.open(root, 'i', AT);
+  await store.seal(meta('b'), { old: true });
+  const pieces = ['a', 'b', 'c'].map((key) => ({ request: meta(key), content: { key } }));
+  const sealed = await store.sealAll(pieces);
+  expect((await store.entries()).map(({ key, revision }) => `${key}#${revision}`)).toEqual(['incident.json#1', 'b#1', 'a#1', 'b#2', 'c#1']);
+  expect(await store.readJson(sealed.id)).toEqual({ key: 'c' });
+  expect(await store.sealAll(pieces)).toEqual(sealed);
+  expect(await verifyFolder(store.dir, { expectHead: sealed.head })).toMatchObject({ ok: true, entries: 5 });
+});

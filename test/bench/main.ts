@@ -1,0 +1,85 @@
+import { DefaultLogger, Runtime } from '@temporalio/worker';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { cpus, platform, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { repoRoot } from '../../src/lab/tools.ts';
+import { approvalFigures } from './approval.ts';
+import { daysFigures } from './days.ts';
+import { document, writeDocument } from './document.ts';
+import { factsFigures } from './facts.ts';
+import { fenceFigures } from './fence.ts';
+import { table, type Figure } from './figures.ts';
+import { memoryFigures } from './memory.ts';
+import { startFigures } from './start.ts';
+
+const { values: flags } = parseArgs({
+  options: {
+    only: { type: 'string' },
+    quick: { type: 'boolean', default: false },
+    facts: { type: 'string', default: '10000' },
+    docs: { type: 'boolean', default: false },
+    out: { type: 'string', default: join(repoRoot, '.test', 'bench.json') },
+  },
+});
+const { quick } = flags;
+const manyFacts = Number(flags.facts);
+if (!Number.isInteger(manyFacts) || manyFacts < 1) throw new Error(`--facts: expected a whole number, got ${flags.facts}`);
+
+const perEntity = 10;
+const patienceMs = 3_600_000;
+/** Where the bounds come from stands in docs/explanation/performance.md. */
+const groups: Readonly<Record<string, () => Promise<Figure[]>>> = {
+  fence: () => fenceFigures(quick ? { rounds: 1, facts: 20 } : { rounds: 12, facts: 1_000 }),
+  approval: () => approvalFigures({ rounds: quick ? 1 : 20 }),
+  facts: () => factsFigures({ facts: quick ? 20 : 1_000, perEntity, most: { events: 300, kb: 300 }, patienceMs }),
+  many: () => factsFigures({ facts: manyFacts, perEntity, most: { events: 400, kb: 1_024 }, patienceMs }),
+  memory: () => memoryFigures({ parked: quick ? 10 : 1_000 }),
+  worker: () => startFigures({ rounds: quick ? 1 : 5 }),
+  days: () => daysFigures({ days: quick ? 2 : 30 }),
+};
+/** What shows within a minute that the command works; its figures mean nothing. */
+const quickGroups = ['fence', 'facts', 'worker', 'days'];
+
+Runtime.install({ logger: new DefaultLogger('ERROR'), shutdownSignals: [] });
+const wanted = flags.only?.split(',') ?? (quick ? quickGroups : Object.keys(groups));
+const figures: Figure[] = [];
+const broken: string[] = [];
+for (const name of wanted) {
+  const group = groups[name];
+  if (!group) throw new Error(`--only: expected some of ${Object.keys(groups).join(', ')}, got ${name}`);
+  console.log(`── ${name} ──`);
+  const began = Date.now();
+  try {
+    const found = await group();
+    figures.push(...found);
+    console.log(table(found));
+  } catch (error) {
+    // The others are worth having all the same.
+    broken.push(name);
+    console.log(error);
+  }
+  console.log(`   ${((Date.now() - began) / 1_000).toFixed(1)} s`);
+}
+if (wanted.length > 1) console.log(table(figures));
+const machine = {
+  cores: cpus().length,
+  cpu: cpus()[0]?.model ?? '',
+  memoryGb: Math.round(totalmem() / 2 ** 30),
+  platform: platform(),
+  node: process.version,
+};
+const at = new Date().toISOString();
+mkdirSync(join(repoRoot, '.test'), { recursive: true });
+writeFileSync(flags.out, `${JSON.stringify({ at, quick, machine, figures, broken }, null, 2)}\n`);
+console.log(`written to ${flags.out}`);
+if (flags.docs) {
+  writeDocument(figures, machine, at);
+  console.log(`written to ${document}`);
+}
+const missed = figures.filter(({ holds }) => holds === false);
+if (missed.length > 0) console.log(`${missed.length} bound(s) missed: ${missed.map(({ group, what }) => `${group}: ${what}`).join('; ')}`);
+if (broken.length > 0) {
+  console.log(`could not be measured: ${broken.join(', ')}`);
+  process.exitCode = 1;
+}

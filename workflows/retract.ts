@@ -1,4 +1,4 @@
-import { condition } from '@temporalio/workflow';
+import { condition, patched } from '@temporalio/workflow';
 import { factActions } from '../src/contract/names.ts';
 import type { PlanRef, Undone } from '../src/contract/steps.ts';
 import { answerAmendment, askPeople } from './ask.ts';
@@ -93,6 +93,7 @@ async function undoApproved(incident: Incident, go: NonNullable<typeof incident.
   });
   if (undone === 'ask again' || undone === undefined) {
     state.go = null;
+    if (state.pending.undoFacts?.kind === 'paced') incident.resume('undoFacts');
     if (undone) await incident.confirmRun();
     return;
   }
@@ -127,7 +128,10 @@ async function waitForQuota(incident: Incident, { done, total }: Undone, pause: 
     if (command && word !== 'retry')
       incident.note('cordon', `undoFacts: ${command.by} sent ${command.do}, but it only waits for the write quota: use retry, or close`);
   }
-  incident.resume('undoFacts');
+  // Thousands of facts pause a dozen times: memo and search attributes are written for the first of them only.
+  if (!patched('paced-until-done')) return incident.resume('undoFacts');
+  const why = `${done} of ${total} facts are done; the next are being undone.`;
+  incident.wait({ step: 'undoFacts', kind: 'paced', why, how: 'Nothing to do: it goes on by itself.' });
 }
 
 /** Rejected: nothing is undone. Holds until people amend, retry or close. */

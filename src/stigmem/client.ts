@@ -179,8 +179,8 @@ export class Stigmem extends StigmemSession {
   }
 
   /** Read-only sweep of one scope; a large scope answers with a job to poll by `lintJob`. */
-  async lint(query: LintQuery, signal?: AbortSignal): Promise<LintAnswer> {
-    return this.admin('POST', '/v1/lint', LintAnswer, { body: query, signal });
+  async lint(query: LintQuery, signal?: AbortSignal, timeoutMs?: number): Promise<LintAnswer> {
+    return this.admin('POST', '/v1/lint', LintAnswer, { body: query, signal, timeoutMs });
   }
 
   async lintJob(jobId: string, signal?: AbortSignal): Promise<LintAnswer> {

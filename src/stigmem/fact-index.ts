@@ -12,6 +12,11 @@ export const RECEIVED_FROM = 'stigmem:received_from';
 export const SYSTEM_SOURCE = 'system:stigmem';
 
 const POLL_MS = 500;
+/**
+ * The check counts the facts of each note's target, and SQLite takes the index on tenant_id for that, which is every
+ * fact there is: ten thousand notes beside as many facts take minutes. (ANALYZE on the host makes it a second.)
+ */
+const INDEX_TIMEOUT_MS = 1_200_000;
 /** In place of a count, where the node would not give one. */
 export const NOT_COUNTED = -1;
 
@@ -36,7 +41,7 @@ export interface ReceiptIndex {
  * is its own node_id; then `notes` is shorter than `counted`, so compare the two.
  */
 export async function receiptIndex(client: Stigmem, meter: Meter): Promise<ReceiptIndex> {
-  const result = await lint(client, meter, { scope: 'local', relation: RECEIVED_FROM, checks: ['broken_ref'] });
+  const result = await lint(client, meter, { scope: 'local', relation: RECEIVED_FROM, checks: ['broken_ref'] }, INDEX_TIMEOUT_MS);
   const notes = result.findings.flatMap(({ entity, fact_ids: [noteId], detail }) => {
     if (entity === null || noteId === undefined) return [];
     return [{ factId: entity, noteId, nodeId: /^ref target entity '(.*)' has no live facts$/s.exec(detail)?.[1] ?? null }];
@@ -73,11 +78,11 @@ export async function countOutside(client: Stigmem, meter: Meter, counts: Readon
 }
 
 /** A scope of more than async_job_threshold facts (100,000) is swept by a job; it is polled until done. */
-async function lint(client: Stigmem, meter: Meter, query: LintQuery): Promise<LintResult> {
+async function lint(client: Stigmem, meter: Meter, query: LintQuery, timeoutMs?: number): Promise<LintResult> {
   const nothing: LintResult = { findings: [], checked_at: '', scope: query.scope, fact_count: NOT_COUNTED };
   let answer: LintAnswer;
   try {
-    answer = await meter.ask((signal) => client.lint(query, signal));
+    answer = await meter.ask((signal) => client.lint(query, signal, timeoutMs));
   } catch (error) {
     if (isAbsent(error)) return nothing;
     throw error;

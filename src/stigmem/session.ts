@@ -9,6 +9,7 @@ export interface Rest {
   readonly body?: unknown;
   readonly accept?: Call<unknown>['accept'];
   readonly signal?: AbortSignal | undefined;
+  readonly timeoutMs?: number | undefined;
 }
 
 /** The connection to one node: keys, transport and the node_id it is bound to. */

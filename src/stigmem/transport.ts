@@ -29,6 +29,8 @@ export interface Call<T> {
   /** `text/csv` hands the schema a list of rows, each a list of strings. Default: JSON. */
   readonly accept?: 'text/csv' | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** For a question that takes the node long. @default the transport's own */
+  readonly timeoutMs?: number | undefined;
 }
 
 /** JSON over HTTP, one try a call: the caller's retry layer is the only one. */
@@ -50,7 +52,8 @@ export class Transport {
   async send<T>(call: Call<T>): Promise<T> {
     const site: CallSite = { method: call.method, path: safeExcerpt(call.path, this.#options.secrets, 300) };
     const deadline = new AbortController();
-    const timer = setTimeout(() => deadline.abort(), this.#options.timeoutMs);
+    const timeoutMs = call.timeoutMs ?? this.#options.timeoutMs;
+    const timer = setTimeout(() => deadline.abort(), timeoutMs);
     const signal = call.signal === undefined ? deadline.signal : AbortSignal.any([deadline.signal, call.signal]);
     try {
       const answer = await this.#pool.request({
@@ -59,6 +62,9 @@ export class Transport {
         headers: requestHeaders(call),
         body: call.body === undefined ? null : JSON.stringify(call.body),
         signal,
+        // The deadline above is the only one.
+        headersTimeout: 0,
+        bodyTimeout: 0,
       });
       return await readAnswer(site, answer, call, this.#options);
     } catch (error) {
@@ -66,7 +72,7 @@ export class Transport {
       if (error instanceof StigmemError) throw error;
       const code = errnoOf(error);
       if (deadline.signal.aborted || (code !== null && TIMEOUT_CODES.has(code))) {
-        throw new StigmemTimeoutError(site, this.#options.timeoutMs);
+        throw new StigmemTimeoutError(site, timeoutMs);
       }
       throw new StigmemNetworkError(
         site,

@@ -18,13 +18,19 @@ const { values: flags } = parseArgs({
     only: { type: 'string' },
     quick: { type: 'boolean', default: false },
     facts: { type: 'string', default: '10000' },
+    parked: { type: 'string', default: '1000' },
     docs: { type: 'boolean', default: false },
     out: { type: 'string', default: join(repoRoot, '.test', 'bench.json') },
   },
 });
 const { quick } = flags;
-const manyFacts = Number(flags.facts);
-if (!Number.isInteger(manyFacts) || manyFacts < 1) throw new Error(`--facts: expected a whole number, got ${flags.facts}`);
+const whole = (flag: 'facts' | 'parked'): number => {
+  const value = Number(flags[flag]);
+  if (!Number.isInteger(value) || value < 1) throw new Error(`--${flag}: expected a whole number, got ${flags[flag]}`);
+  return value;
+};
+const manyFacts = whole('facts');
+const parked = whole('parked');
 
 const perEntity = 10;
 const patienceMs = 3_600_000;
@@ -34,7 +40,7 @@ const groups: Readonly<Record<string, () => Promise<Figure[]>>> = {
   approval: () => approvalFigures({ rounds: quick ? 1 : 20 }),
   facts: () => factsFigures({ facts: quick ? 20 : 1_000, perEntity, most: { events: 300, kb: 300 }, patienceMs }),
   many: () => factsFigures({ facts: manyFacts, perEntity, most: { events: 400, kb: 1_024 }, patienceMs }),
-  memory: () => memoryFigures({ parked: quick ? 10 : 1_000 }),
+  memory: () => memoryFigures({ parked: quick ? 10 : parked }),
   worker: () => startFigures({ rounds: quick ? 1 : 5 }),
   days: () => daysFigures({ days: quick ? 2 : 30 }),
 };

@@ -6,7 +6,7 @@ import type { JudgedFact } from '../../src/contract/schemas.ts';
 import type { IncidentRef, PlanRef } from '../../src/contract/steps.ts';
 import { hostileScene, incidentRef, runActivity, type Scene } from '../helpers/hostile-scene.ts';
 
-vi.setConfig({ testTimeout: 40_000, hookTimeout: 80_000 });
+vi.setConfig({ testTimeout: 120_000, hookTimeout: 300_000 });
 
 let scene: Scene;
 let acts: ReturnType<typeof investigateActivities>;

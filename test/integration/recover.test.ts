@@ -6,7 +6,7 @@ import { defaultPolicy } from '../../src/contract/policy.ts';
 import type { IncidentRef, PlanRef, Undone } from '../../src/contract/steps.ts';
 import { hostileScene, incidentRef, runActivity, type Scene } from '../helpers/hostile-scene.ts';
 
-vi.setConfig({ testTimeout: 60_000, hookTimeout: 80_000 });
+vi.setConfig({ testTimeout: 120_000, hookTimeout: 300_000 });
 
 const policy = defaultPolicy;
 let scene: Scene;

@@ -41,6 +41,22 @@ test.each([
 });
 
 test('a wait ends when the activity is cancelled', async () => {
-  const { ask } = node(1, refused(429, 20_000));
+  const { ask } = node(1, refused(429, 4_000));
   await expect(atItsPace(ask, AbortSignal.timeout(30))).rejects.toMatchObject({ name: 'AbortError' });
+});
+
+test('many side by side get through a bucket that fills slowly: none takes the turn of another for ever', async () => {
+  const everyMs = 20;
+  let tokens = 3;
+  let filledAt = Date.now();
+  const ask = async (): Promise<void> => {
+    tokens += (Date.now() - filledAt) / everyMs;
+    filledAt = Date.now();
+    if (tokens < 1) throw refused(429, everyMs);
+    tokens -= 1;
+  };
+  const lane = async (): Promise<void> => {
+    for (let asked = 0; asked < 10; asked += 1) await atItsPace(ask);
+  };
+  await expect(Promise.all(Array.from({ length: 6 }, lane))).resolves.toHaveLength(6);
 });

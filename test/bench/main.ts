@@ -45,7 +45,7 @@ const groups: Readonly<Record<string, () => Promise<Figure[]>>> = {
   days: () => daysFigures({ days: quick ? 2 : 30 }),
 };
 /** What shows within a minute that the command works; its figures mean nothing. */
-const quickGroups = ['fence', 'facts', 'worker', 'days'];
+const quickGroups = ['fence', 'facts', 'worker'];
 
 Runtime.install({ logger: new DefaultLogger('ERROR'), shutdownSignals: [] });
 const wanted = flags.only?.split(',') ?? (quick ? quickGroups : Object.keys(groups));

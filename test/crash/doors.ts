@@ -23,8 +23,6 @@ export interface Door {
   /** Where requests go. */
   target: string;
   keeper: DoorKeeper;
-  /** The keeper did what it was there for. */
-  fired: boolean;
   stop(): Promise<void>;
 }
 
@@ -61,7 +59,6 @@ export async function openDoor(): Promise<Door> {
     url: await listen(server),
     target: 'http://127.0.0.1:9',
     keeper: {},
-    fired: false,
     async stop() {
       agent.destroy();
       await shut(server);

@@ -18,7 +18,7 @@ export interface Trouble {
   /** Before the incident starts. */
   readonly before?: (lane: Lane) => Promise<void>;
   /** Did it come to it? Without this: of itself. */
-  readonly fired?: (lane: Lane) => boolean;
+  readonly fired?: () => boolean;
 }
 
 export interface Episode {
@@ -85,7 +85,7 @@ export async function runEpisode(lane: Lane, scenario: Scenario, trouble: Troubl
     wrong.push(...told.problems, ...(expected ? differences(told, expected) : []));
     const reached = new Set(lane.moments().flatMap(({ fatal, point }) => (fatal ? [point] : [])));
     wrong.push(...points.filter((point) => !reached.has(point)).map((point) => `the worker never came to ${point}`));
-    if (trouble.fired?.(lane) === false) wrong.push('the run never came to it');
+    if (trouble.fired?.() === false) wrong.push('the run never came to it');
     for (const recovery of recoveries) {
       const { by, movedMs, inFlight } = recovery;
       const bound = boundOf(recovery, startedBy);

@@ -18,7 +18,7 @@ const killsAnIncident = 4;
 const sigtermIncidents = 6;
 
 /** All runs, and a source of more until the kills that are counted as they come about are enough. */
-export function jobsOf(runs: readonly DryRun[], seed: number): { readonly jobs: Job[]; next(): Job | undefined } {
+export function jobsOf(runs: readonly DryRun[], seed: number, deaths: number): { readonly jobs: Job[]; next(): Job | undefined } {
   const points = pointsOf(runs);
   const job = (group: Job['group'], scenario: string, trouble: Trouble, crew: Job['crew'] = 1): Job => ({
     name: `${group}: ${scenario}: ${trouble.name}${crew === 2 ? ', a second worker alive' : ''}`,
@@ -29,22 +29,39 @@ export function jobsOf(runs: readonly DryRun[], seed: number): { readonly jobs: 
   });
   const gates = gatesOf(runs);
   const inside = points.filter(({ group }) => group === 'inside');
-  const requests = inside.filter(({ point }) => point.startsWith('request:') && !point.includes(':POST webhook'));
+  const dying = (several: readonly Point[], group: Job['group'], crew: Job['crew'] = 1): Job[] =>
+    spaced(several, deaths).map((those) => job(group, those[0]?.scenario ?? '', dieAt(...those.map(({ point }) => point)), crew));
+  const requests = inside
+    .filter(({ point }) => point.startsWith('request:') && !point.includes(':POST webhook'))
+    .map((point) => ({ ...point, ...requestOf(point, runs) }));
   const jobs = [
-    ...points.filter(({ group }) => group !== 'evidence').map(({ group, scenario, point }) => job(group, scenario, dieAt(point))),
-    ...evidenceDeaths(points).map(({ scenario, points: several }) => job('evidence', scenario, dieAt(...several))),
+    ...dying(inside, 'inside'),
     ...gates.map(({ scenario, gate }) => job('gate', scenario, endAtGate(gate, 'kill'))),
     ...gates.map(({ scenario, gate }) => job('sigterm', scenario, endAtGate(gate, 'term'))),
-    ...requests.flatMap(({ scenario, point }) => {
-      const { request, n } = requestOf(
-        point,
-        runs.find((run) => run.scenario === scenario),
-      );
-      return nodeMoments.map((when) => job('node', scenario, nodeDies(request, n, when)));
-    }),
-    ...inside
-      .filter(({ point }) => /^(answered|rpcdone):/.test(point))
-      .map(({ scenario, point }) => job('second', scenario, dieAt(point), 2)),
+    // Each request meets each kind of death, in runs that hold different requests and different kinds.
+    ...nodeMoments.flatMap((_, turn) =>
+      spaced(requests, deaths, ({ request }) => request).map((those) => {
+        const deathsOf = those.map(({ request, n }, at) => ({
+          request,
+          n,
+          when: nodeMoments[(at + turn) % nodeMoments.length] ?? 'before',
+        }));
+        return job('node', those[0]?.scenario ?? '', nodeDies(deathsOf));
+      }),
+    ),
+    ...dying(
+      points.filter(({ group }) => group === 'boundary'),
+      'boundary',
+    ),
+    ...dying(
+      points.filter(({ group }) => group === 'evidence'),
+      'evidence',
+    ),
+    ...dying(
+      inside.filter(({ point }) => /^(answered|rpcdone):/.test(point)),
+      'second',
+      2,
+    ),
     ...gates.map(({ scenario, gate }) => job('second', scenario, endAtGate(gate, 'kill'), 2)),
   ];
   const tally = { random: 0, made: 0, sigterm: 0, server: { kills: 0 } };
@@ -78,22 +95,25 @@ export function jobsOf(runs: readonly DryRun[], seed: number): { readonly jobs: 
   };
 }
 
-/** Every piece of evidence is sealed by the same few lines of code: three deaths in one run, each in another activity. */
-function evidenceDeaths(points: readonly Point[]): { scenario: string; points: string[] }[] {
-  const deaths: { scenario: string; points: string[] }[] = [];
-  const left = points.filter(({ group }) => group === 'evidence');
-  const of = (point: string): string => point.slice(point.indexOf(':') + 1, point.indexOf('#'));
-  for (let first = left.shift(); first; first = left.shift()) {
-    const together = [first];
-    for (let at = 0; at < left.length && together.length < 3;) {
-      const next = left[at];
-      if (next && next.scenario === first.scenario && together.every(({ point }) => of(point) !== of(next.point)))
-        together.push(...left.splice(at, 1));
-      else at += 1;
+/**
+ * Several deaths in one run, as far from each other as can be. Points that are not the first of their kind have a run of
+ * their own: a worker that starts anew counts anew.
+ */
+function spaced<T extends Point>(points: readonly T[], most: number, unlike: (point: T) => string = ({ point }) => point): T[][] {
+  const runs: T[][] = [];
+  for (const scenario of new Set(points.map((point) => point.scenario))) {
+    const all = points.filter((point) => point.scenario === scenario);
+    const firsts = all.filter(({ point }) => point.endsWith('#1'));
+    const apart = Math.ceil(firsts.length / most);
+    const together: T[][] = Array.from({ length: apart }, () => []);
+    for (const [at, point] of firsts.entries()) {
+      const run = together[at % apart];
+      if (run?.every((other) => unlike(other) !== unlike(point))) run.push(point);
+      else together.push([point]);
     }
-    deaths.push({ scenario: first.scenario, points: together.map(({ point }) => point) });
+    runs.push(...together, ...all.filter(({ point }) => !point.endsWith('#1')).map((point) => [point]));
   }
-  return deaths;
+  return runs;
 }
 
 /** Each gate that opens, in the scenario that takes the least time. */
@@ -109,9 +129,10 @@ function gatesOf(runs: readonly DryRun[]): { scenario: string; gate: string }[] 
 }
 
 /** The request a point is about, and which one it is of its kind in the run, whoever sends it. */
-function requestOf(point: string, run: DryRun | undefined): { request: string; n: number } {
+function requestOf({ point, scenario }: Point, runs: readonly DryRun[]): { request: string; n: number } {
   const name = (text: string): string => text.slice(text.indexOf(':', text.indexOf(':') + 1) + 1, text.lastIndexOf('#'));
   const request = name(point);
-  const same = (run?.moments ?? []).map((moment) => moment.point).filter((one) => one.startsWith('request:') && name(one) === request);
+  const moments = runs.find((run) => run.scenario === scenario)?.moments ?? [];
+  const same = moments.map((moment) => moment.point).filter((one) => one.startsWith('request:') && name(one) === request);
   return { request, n: same.indexOf(point) + 1 };
 }

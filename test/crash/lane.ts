@@ -122,7 +122,6 @@ export async function openLane(dir: string, template: Template): Promise<Lane> {
     if (existsSync(evidenceDir)) renameSync(evidenceDir, join(dir, 'kept'));
     receiver.deliveries.length = 0;
     door.keeper = {};
-    door.fired = false;
     // A node that died in the last run may be on its way up.
     await node.start();
     await copyDatabase(templateDb, node.dbPath);

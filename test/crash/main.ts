@@ -18,12 +18,17 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '20261123' },
     only: { type: 'string', default: '' },
     lanes: { type: 'string', default: '2' },
+    deaths: { type: 'string', default: '3' },
   },
 });
 const seed = Number(values.seed);
 const lanesWanted = Number(values.lanes);
-if (!Number.isSafeInteger(seed) || ![1, 2, 3, 4].includes(lanesWanted)) {
-  console.error('usage: crash-matrix [--seed <whole number>] [--only <regular expression over the names>] [--lanes 1 to 4]');
+/** Of a worker or a node in one run, at most. */
+const deaths = Number(values.deaths);
+if (!Number.isSafeInteger(seed) || ![1, 2, 3, 4].includes(lanesWanted) || ![1, 2, 3].includes(deaths)) {
+  console.error(
+    'usage: crash-matrix [--seed <whole number>] [--only <regular expression over the names>] [--lanes 1 to 4] [--deaths 1 to 3, in one run]',
+  );
   process.exit(2);
 }
 const only = new RegExp(values.only);
@@ -53,7 +58,7 @@ try {
     runs.push({ scenario: scenario.name, ms: episode.ms, moments: episode.moments, openings: episode.told.openings });
   }
   const missing = notReached(runs);
-  const plan = jobsOf(runs, seed);
+  const plan = jobsOf(runs, seed, deaths);
   const jobs = plan.jobs.filter((job) => only.test(job.name));
   say(
     `${jobs.length} of ${plan.jobs.length} runs${missing.length > 0 ? `; NOT REACHED by any scenario: ${missing.join(', ')}` : '; every activity and every changing request is reached'}`,

@@ -70,7 +70,7 @@ test('the worker dies at a gate, and the decision comes while nobody is there; a
 });
 
 test('our node dies while it makes a retraction', async () => {
-  expect((await wrongOf(nodeDies('POST /v1/facts', 2, 'meanwhile'))).wrong).toEqual([]);
+  expect((await wrongOf(nodeDies([{ request: 'POST /v1/facts', n: 2, when: 'meanwhile' }]))).wrong).toEqual([]);
 });
 
 test('the Temporal server dies twice', async () => {

@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { DoorKeeper } from './doors.ts';
-import type { Lane } from './lane.ts';
+import type { AtDoor } from './doors.ts';
 import type { Trouble } from './episode.ts';
 
 // What can happen to an incident.
@@ -53,46 +52,56 @@ export function serverDies(delays: readonly number[], tally: { kills: number }):
 /** When, seen from one request that changes something, the node dies. */
 export const nodeMoments = ['before', 'meanwhile', 'after'] as const;
 
-/** Our node dies before it sees the n-th such request, while it works on it, or when it is done and its answer lost; it comes back on its file. */
-export function nodeDies(request: string, n: number, when: (typeof nodeMoments)[number]): Trouble {
-  return {
-    name: `node SIGKILL ${when} ${request}#${n}`,
-    before: async (lane) => {
-      let seen = 0;
-      const isIt = ({ method, route }: { readonly method: string; readonly route: string }): boolean => {
-        if (`${method} ${route}` !== request) return false;
-        seen += 1;
-        return seen === n;
-      };
-      lane.door.keeper = keeperOf(lane, when, isIt);
-    },
-    fired: (lane) => lane.door.fired,
-  };
+export interface NodeDeath {
+  /** `METHOD /route`. */
+  readonly request: string;
+  /** The how many-th of them. */
+  readonly n: number;
+  readonly when: (typeof nodeMoments)[number];
 }
 
-function keeperOf(
-  lane: Lane,
-  when: (typeof nodeMoments)[number],
-  isIt: (of: { readonly method: string; readonly route: string }) => boolean,
-): DoorKeeper {
-  const die = async (): Promise<void> => {
-    lane.door.fired = true;
-    await lane.node.kill();
-    void lane.node.start();
+/** Our node dies before it sees these requests, while it works on one, or when it is done and its answer lost; it comes back on its file. */
+export function nodeDies(deaths: readonly NodeDeath[]): Trouble {
+  const left = new Set<NodeDeath>();
+  return {
+    name: `node SIGKILL ${deaths.map(({ when, request, n }) => `${when} ${request}#${n}`).join(', ')}`,
+    before: async (lane) => {
+      const seen = new Map<string, number>();
+      left.clear();
+      for (const death of deaths) left.add(death);
+      const killed = async (death: NodeDeath): Promise<void> => {
+        left.delete(death);
+        await lane.node.kill();
+        void lane.node.start();
+      };
+      // Counted when they come in; which death this one is does not change until its answer is back.
+      const due = new WeakMap<object, NodeDeath>();
+      const at = (of: AtDoor, when: NodeDeath['when']): NodeDeath | undefined => (due.get(of)?.when === when ? due.get(of) : undefined);
+      lane.door.keeper = {
+        before: async (of) => {
+          const request = `${of.method} ${of.route}`;
+          const n = (seen.get(request) ?? 0) + 1;
+          seen.set(request, n);
+          const death = [...left].find((one) => one.request === request && one.n === n);
+          if (!death) return true;
+          due.set(of, death);
+          if (death.when !== 'before') return true;
+          await killed(death);
+          return false;
+        },
+        meanwhile: (of) => {
+          const death = at(of, 'meanwhile');
+          if (death) void sleep(2).then(() => killed(death));
+        },
+        after: async (of) => {
+          const death = at(of, 'after');
+          if (death) await killed(death);
+          return death === undefined;
+        },
+      };
+    },
+    fired: () => left.size === 0,
   };
-  if (when === 'meanwhile') {
-    return {
-      meanwhile: (of) => {
-        if (isIt(of)) void sleep(2).then(die);
-      },
-    };
-  }
-  const act = async (of: { readonly method: string; readonly route: string }): Promise<boolean> => {
-    if (!isIt(of)) return true;
-    await die();
-    return false;
-  };
-  return { [when]: act };
 }
 
 /** False when the incident ended meanwhile. */

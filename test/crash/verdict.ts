@@ -31,7 +31,8 @@ const queries = {
   peers: 'SELECT id, node_id, status, ingest_tenant, pull_tenant FROM peers',
   tenantMap: 'SELECT peer_id, origin_tenant, local_tenant FROM peer_tenant_map',
   pins: 'SELECT entity_uri, node_id, key_fingerprint FROM origin_pins',
-  tokens: 'SELECT id, issuer, subject, revoked_at IS NOT NULL AS revoked, revoke_log FROM capability_tokens',
+  tokens:
+    "SELECT id, issuer, subject, revoked_at IS NOT NULL AS revoked, json_extract(revoke_log, '$.reason') AS reason FROM capability_tokens",
   federationAudit: 'SELECT peer_id, event_type, detail FROM federation_audit',
   audit: "SELECT event_type, entity_uri, source FROM fact_audit_log WHERE event_type <> 'fact_read'",
   conflicts: 'SELECT status FROM conflicts',

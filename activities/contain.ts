@@ -1,8 +1,9 @@
+import { z } from 'zod';
 import type { IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts';
 import { findCapabilities } from '../src/stigmem/capabilities.ts';
 import { StigmemHttpError } from '../src/stigmem/errors.ts';
 import { collectAudit, collectQuarantine } from '../src/stigmem/paging.ts';
-import { assertBoundNode, cancelSignal, evidenceOf, headOf, seal, type Deps } from './deps.ts';
+import { assertBoundNode, cancelSignal, evidenceOf, firstSealed, headOf, seal, type Deps } from './deps.ts';
 import { fence } from './fences.ts';
 import { beat } from './heartbeat.ts';
 
@@ -18,6 +19,11 @@ const noKey = `sha256:${'0'.repeat(64)}`;
 
 /** A warning names at most this many peers; all of them stand in the evidence. */
 const maxNamed = 20;
+
+/** Name of the evidence that holds the tokens as they were. */
+const tokensBefore = 'revokeTokens before';
+const SeenToken = z.looseObject({ fact_id: z.string().nullable() });
+const TokensBefore = z.object({ live: z.array(SeenToken), theirs: z.array(SeenToken), events: z.int().optional() });
 
 /** Name of the evidence that holds the pins as they were. */
 export const pinsBefore = 'blockRelays before';
@@ -120,11 +126,14 @@ export function containActivities(deps: Deps) {
         return events.filter(({ event_type, fact_id }) => event_type === 'capability_issued' && !revoked.has(fact_id));
       };
       const live = tokens(before.items);
-      const theirs = live.filter(({ entity_uri }) => entity_uri !== null && names.includes(entity_uri));
+      const liveTheirs = live.filter(({ entity_uri }) => entity_uri !== null && names.includes(entity_uri));
       await assertBoundNode(deps, ref);
-      await seal(deps, ref, 'revokeTokens before', 'tokens', { live, theirs });
+      await seal(deps, ref, tokensBefore, 'tokens', { live, theirs: liveTheirs, events: before.items.length });
+      // What an attempt that died has revoked is live no more, and was revoked all the same.
+      const first = TokensBefore.parse(await firstSealed(deps, ref, tokensBefore));
+      const theirs = [...first.theirs, ...liveTheirs.filter(({ fact_id: id }) => !first.theirs.some(({ fact_id }) => fact_id === id))];
       const refusedIds: string[] = [];
-      for (const { fact_id: id } of theirs) {
+      for (const { fact_id: id } of liveTheirs) {
         if (id === null || readBack || ref.mode === 'drill') continue;
         await assertBoundNode(deps, ref);
         try {
@@ -143,8 +152,8 @@ export function containActivities(deps: Deps) {
       const coverage = [
         {
           what: 'capability tokens',
-          seen: live.length,
-          complete: after.complete && live.length === 0,
+          seen: Math.max(live.length, first.live.length),
+          complete: after.complete && live.length === 0 && first.live.length === 0,
           why: 'no route lists tokens; ids come from the audit, which names the issuer and not the subject',
         },
       ];
@@ -157,13 +166,13 @@ export function containActivities(deps: Deps) {
           coverage,
           evidence,
         };
-      const others = live.length - theirs.length;
+      const others = live.length - liveTheirs.length;
       if (left.length === 0 && others === 0 && after.complete) {
         return {
           outcome: 'verified',
           way: 'http',
           changed: theirs.length,
-          detail: `${theirs.length === 0 ? 'zero tokens found' : `${theirs.length} tokens revoked and read back`}; ${before.items.length} audit events read`,
+          detail: `${theirs.length === 0 ? 'zero tokens found' : `${theirs.length} tokens revoked and read back`}; ${first.events ?? before.items.length} audit events read`,
           coverage,
           evidence,
         };

@@ -64,6 +64,14 @@ export function requestOf(ref: IncidentRef, item: string, kind: string): SealReq
   return { key: effectKey(ref, item), kind, name, phase: ref.phase, round: ref.round, at: ref.at };
 }
 
+/** What was sealed first under this incident's key for `item`: how it was before an attempt that died changed it. */
+export async function firstSealed(deps: Deps, ref: IncidentRef, item: string): Promise<unknown> {
+  const store = await evidenceOf(deps, ref);
+  const key = effectKey(ref, item);
+  const first = (await store.entries()).find((entry) => entry.key === key);
+  return first && store.readJson(`sha256:${first.sha256}`);
+}
+
 /** The head of the chain, as history carries it. */
 export function headOf(sealed: Sealed): EvidenceHead {
   return { head: sealed.head, entries: sealed.entries };

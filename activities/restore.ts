@@ -3,7 +3,7 @@ import type { IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts'
 import { z } from 'zod';
 import { OriginPin } from '../src/stigmem/wire-read.ts';
 import { pinsBefore } from './contain.ts';
-import { assertBoundNode, cancelSignal, evidenceOf, headOf, seal, type Deps } from './deps.ts';
+import { assertBoundNode, cancelSignal, evidenceOf, firstSealed, headOf, seal, type Deps } from './deps.ts';
 import { lift } from './fences.ts';
 import { StepFailure } from './failures.ts';
 
@@ -15,6 +15,9 @@ interface RestoreInput {
   readonly approvedInRun: string;
 }
 
+/** Name of the evidence that holds the pins as they were before any was taken off. */
+const pinsBeforeRestore = 'restoreTrust before';
+
 /** Undoes what containment did, behind gate `restore`. Acts only on an approval of its own run. */
 export function restoreActivities(deps: Deps) {
   return {
@@ -22,7 +25,12 @@ export function restoreActivities(deps: Deps) {
     async restoreTrust({ ref, peer, approvedInRun, readBack }: RestoreInput): Promise<StepResult> {
       assertApprovedHere(approvedInRun);
       const before = await deps.node.originPins(cancelSignal());
-      const ours = before.filter((pin) => peer?.nodeIds.includes(pin.node_id) && isContainment(pin));
+      const isOurs = (pin: OriginPin) => (peer?.nodeIds.includes(pin.node_id) ?? false) && isContainment(pin);
+      const ours = before.filter(isOurs);
+      await assertBoundNode(deps, ref);
+      await seal(deps, ref, pinsBeforeRestore, 'pins', before);
+      // What an attempt that died took off already was of this containment too.
+      const first = z.array(OriginPin).parse(await firstSealed(deps, ref, pinsBeforeRestore));
       const originals = await originalPins(deps, ref);
       const originalOf = (own: OriginPin) => originals.find((pin) => pin.entity_uri === own.entity_uri && pin.node_id === own.node_id);
       for (const own of readBack || ref.mode === 'drill' ? [] : ours) {
@@ -35,7 +43,7 @@ export function restoreActivities(deps: Deps) {
       const after = await deps.node.originPins(cancelSignal());
       await assertBoundNode(deps, ref);
       const sealed = await seal(deps, ref, 'restoreTrust', 'pins', { before, after });
-      const left = after.filter((pin) => peer?.nodeIds.includes(pin.node_id) && isContainment(pin));
+      const left = after.filter(isOurs);
       const residual = [
         {
           what: 'keys, trust rules and memberships that people changed by hand',
@@ -43,7 +51,7 @@ export function restoreActivities(deps: Deps) {
           count: 1,
         },
       ];
-      const detail = `${ours.length} origin pin(s) of this containment, ${left.length} left`;
+      const detail = `${first.filter(isOurs).length} origin pin(s) of this containment, ${left.length} left`;
       return { outcome: left.length === 0 ? 'verified' : 'unverified', way: 'http', detail, residual, evidence: headOf(sealed) };
     },
 

@@ -73,7 +73,11 @@ export function recoveriesOf(
   return restarts.flatMap(({ killedAt, readyAt, deadPid, pid, by }) => {
     const from = alone ? readyAt : killedAt;
     const mine = ({ identity }: Deed) => (alone ? identity === `${pid}@${hostname()}` : identity !== `${deadPid}@${hostname()}`);
-    const own = deeds.filter((deed) => mine(deed) && deed.at >= killedAt);
+    // An attempt that died in its turn stands in no history: the worker's own notes have it.
+    const noted = moments
+      .filter(({ point, pid: who }) => point.startsWith('before:') && (alone ? who === pid : who !== deadPid))
+      .map(({ at, id = '', run = '', pid: who }) => ({ at, activityId: id, run, identity: `${who}@${hostname()}` }));
+    const own = [...deeds.filter(mine), ...noted].filter(({ at }) => at >= killedAt).toSorted((a, b) => a.at - b.at);
     const [first] = own;
     if (!first) return [];
     const flying = flyingAt(moments, killedAt, deadPid);

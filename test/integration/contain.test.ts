@@ -179,6 +179,10 @@ describe('contain, and dismissed again', () => {
       outcome: 'verified',
     });
     expect(await scene.ours.sql('SELECT * FROM origin_pins')).toEqual([]);
+    // A second attempt finds no pin any more, and tells the same: the first one, that died, took it off.
+    expect(await runActivity(restore.restoreTrust, { ref: at, peer: peer(), readBack: false, approvedInRun: 'run-1' })).toMatchObject({
+      detail: expect.stringContaining('1 origin pin(s) of this containment, 0 left'),
+    });
     expect(await runActivity(restore.liftFences, { ref: at, peer: peer(), readBack: false, approvedInRun: 'run-1' })).toMatchObject({
       outcome: 'verified',
     });

@@ -201,7 +201,7 @@ function worker(name: string, dir: string, env: Readonly<Record<string, string>>
 function readies(logFile: string): number[] {
   return lines(logFile)
     .filter((line) => line.includes(readyWord))
-    .map((line) => (JSON.parse(line) as { time: number }).time);
+    .map((line) => Date.parse((JSON.parse(line) as { time: string }).time));
 }
 
 function lines(file: string): string[] {

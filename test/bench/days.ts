@@ -13,13 +13,16 @@ export async function daysFigures({ days }: { days: number }): Promise<Figure[]>
     server: { executable: { type: 'existing-path', path: temporalTestServerBin() } },
   });
   try {
+    const parked = parkedActivities(60, () => undefined);
     const worker = await Worker.create({
       connection: env.nativeConnection,
       taskQueue: 'days',
       workflowBundle: { codePath: bundlePath() },
       dataConverter: { payloadConverterPath: payloadConverter },
       activities: {
-        ...parkedActivities(60, () => undefined),
+        ...parked,
+        // The server that skips time has no search attributes, and an unknown one wedges the first task.
+        openRun: async () => Object.assign({}, await parked['openRun']?.(), { registeredSearchAttributes: [] }),
         remind: async () => ({ evidence: { head: `sha256:${'0'.repeat(64)}`, entries: 99 } }),
       },
     });

@@ -84,7 +84,10 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
 
   const attempts = new Map<string, number>();
 
-  const decide = async (activity: string, route: string): Promise<Fault | undefined> => {
+  /** Which cell a request met, by its number: its answer may come when the cell has ended. */
+  const met = new Map<number, Cell>();
+
+  const decide = async (activity: string, route: string, count?: number): Promise<Fault | undefined> => {
     const seen = routes.get(activity) ?? new Set<string>();
     routes.set(activity, seen.add(route));
     const key = `${activity} ${route}`;
@@ -109,6 +112,7 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
     const kind = faultAt(activity, cell.route);
     if (kind === undefined || (cell.route !== route && kind.wholeActivity !== true)) return undefined;
     cell.hits += 1;
+    if (count !== undefined) met.set(count, cell);
     cell.attempt = attempt;
     const fault = kind.make({ canary, otherNode: template.stranger.url });
     if (cell.hits >= (options.hitsOf?.(kind, cell, cells) ?? Infinity)) await release(cell, 'recovered');
@@ -128,15 +132,14 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
     toNode: (path) => path.replace(/^\/~[^/]*/, ''),
     onRequest: async (request) => {
       const [activity, path] = named(request);
-      return decide(activity, template.routeOf(request.method, path));
+      return decide(activity, template.routeOf(request.method, path), request.count);
     },
     onAnswered: (request, status) => {
       const [activity, path] = named(request);
       if (!changing(request.method, path)) return;
       const change = `${request.method} ${template.routeOf(request.method, path)} ${status}`;
       changes.push(`${activity} ${change}`);
-      // Its cell may have ended while the node was at it.
-      cells.findLast((cell) => cell.activity === activity)?.changes.push(change);
+      (met.get(request.count) ?? active.get(activity))?.changes.push(change);
     },
   });
   const webhookProxy = await startNodeProxy({

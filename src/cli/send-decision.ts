@@ -2,7 +2,7 @@ import { canonicalJson, sha256Id } from '../contract/canonical.ts';
 import { DecisionAnswer, Vote, type Decision } from '../contract/schemas.ts';
 import { isNoWorker, isNotFound, isUnreachable, withDeadline, type TemporalSession } from '../temporal.ts';
 import { CliError } from './exit.ts';
-import { cliPatience, send, type Patience } from './incident.ts';
+import { ask, cliPatience, send, type Patience } from './incident.ts';
 import { checked } from './input.ts';
 import { clean, shellWord } from './text.ts';
 
@@ -19,11 +19,29 @@ export async function sendDecision(
   updateId: string,
   patience: Patience = cliPatience,
 ): Promise<DecisionAnswer | undefined> {
-  const answer = await sendUpdate(session, id, 'decide', payload, updateId, patience);
-  if (answer !== undefined) return DecisionAnswer.parse(answer);
+  const started = Date.now();
+  if (await mayAnswer(session, id, patience)) {
+    const workerMs = Math.max(patience.workerMs - (Date.now() - started), 1_000);
+    const answer = await sendUpdate(session, id, 'decide', payload, updateId, { ...patience, workerMs });
+    if (answer !== undefined) return DecisionAnswer.parse(answer);
+  }
   const { decision: signal, ...rest } = payload;
   await send(session, id, signal, checked(Vote, rest, 'the decision'), { ms: patience.serverMs, requestId: updateId });
   return undefined;
+}
+
+/**
+ * Is there a worker to take an update? The server keeps one that nobody takes although its sender has gone: sent beside
+ * the signal, one of the two would be refused as counted already. A question leaves nothing behind.
+ */
+async function mayAnswer(session: TemporalSession, id: string, patience: Patience): Promise<boolean> {
+  try {
+    return (await ask(session, id, 'status', [], patience)) !== undefined;
+  } catch (error) {
+    if (isUnreachable(error) || isNotFound(error)) throw error;
+    // An answer that fails is an answer: it must not keep a decision from its incident.
+    return true;
+  }
 }
 
 /** An update's answer; undefined when no worker took it in time, or the server takes no more updates. */

@@ -7,6 +7,6 @@ import { bundlePath, checkoutDir, payloadConverterPath } from './paths.ts';
 const { code } = await bundleWorkflowCode({
   workflowsPath: join(checkoutDir(), 'dist', 'workflows', 'index.js'),
   payloadConverterPath: payloadConverterPath(),
-  workflowInterceptorModules: [join(checkoutDir(), 'dist', 'workflows', 'reserved-names.js')],
+  workflowInterceptorModules: [join(checkoutDir(), 'dist', 'workflows', 'door.js')],
 });
 await writeFile(bundlePath(), code);

@@ -16,6 +16,12 @@ export interface WorkerExtras {
 }
 
 /**
+ * How long workflow code may run at a stretch. The SDK's own 5 seconds end with a crash of the whole process, which a
+ * flood of messages on a busy machine could bring about; the server's task timeout is reached before this.
+ */
+const longestActivation = { isolateExecutionTimeout: '60s' } as const;
+
+/**
  * The composition root: the only code that sees workflows and activities. Runs until SIGINT or SIGTERM, then
  * lets what is under way finish. Throws ConfigError before anything connects.
  */
@@ -46,6 +52,7 @@ export async function runWorker({ interceptors = {} }: WorkerExtras = {}): Promi
       dataConverter: { payloadConverterPath: payloadConverterPath() },
       activities: createActivities({ ...config, node, nodeUrl: config.node.url, temporal }),
       interceptors: { ...interceptors, activity: [...(telemetry.interceptors.activity ?? []), ...(interceptors.activity ?? [])] },
+      ...longestActivation,
       stickyQueueScheduleToStartTimeout: stickyTimeout,
       shutdownGraceTime: '10s',
       maxHeartbeatThrottleInterval: '1s',

@@ -55,7 +55,7 @@ const boundaries: readonly Boundary[] = [
   {
     of: 'workflows',
     folder: /^workflows\//,
-    allowed: /^(@temporalio\/(workflow|common)|workflows\/.*|src\/contract\/.*)$/,
+    allowed: /^(@temporalio\/(workflow|common)|workflows\/.*|src\/contract\/.*|src\/payload-converter\.ts)$/,
     types: /^(activities\/index\.ts|zod)$/,
   },
   {

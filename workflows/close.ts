@@ -1,4 +1,4 @@
-import { allHandlersFinished, condition, ParentClosePolicy, startChild, workflowInfo } from '@temporalio/workflow';
+import { condition, ParentClosePolicy, startChild, workflowInfo } from '@temporalio/workflow';
 import { canonicalJson, planHash, sha256Id } from '../src/contract/canonical.ts';
 import { stepsByPhase, type Outcome, type Step } from '../src/contract/names.ts';
 import type { CloseRequest, IncidentResult } from '../src/contract/schemas.ts';
@@ -98,7 +98,7 @@ export async function close(incident: Incident, ending: Exclude<Closing, 'switch
   });
   turnAway(incident);
   incident.publish();
-  await condition(allHandlersFinished);
+  await condition(() => incident.isAllSettled());
   const residual = residualOf(state);
   tellClosed(state, outcome, residual.length, incident.now());
   return { outcome, residual, evidenceHead: state.evidence.head, report: sealed?.report ?? '' };

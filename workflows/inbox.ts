@@ -14,55 +14,118 @@ import { tellVote } from './tell.ts';
 /** An amendment is handed on to an activity whole, and one payload holds 2 MB. */
 const amendmentChars = 300_000;
 
-/** A message that fits no run this history has seen may name the one a reset made: an activity knows. */
+/** What becomes of one message. */
+export interface Judgement<A> {
+  /** false: it is only refused, on record. */
+  readonly counts: boolean;
+  readonly settle: () => A;
+}
+
+/** A message and how it is judged. One that fits no run this history has seen may name the one a reset made: an activity knows. */
+export interface Case<A> {
+  readonly fits: () => boolean;
+  readonly judge: () => Judgement<A>;
+}
+
+/** Settles a message, once it is known which run this is. */
+export async function settle<A>(incident: Incident, { fits, judge }: Case<A>): Promise<A> {
+  await learnRun(incident, fits);
+  return judge().settle();
+}
+
+/** Awaited in any case: what a message sets off comes after all that arrived with it, in old histories as in new ones. */
 async function learnRun(incident: Incident, fits: () => boolean): Promise<void> {
   if (!fits()) await incident.askSoon();
 }
 
+/**
+ * Settles a signal that changes nothing, now or, together with all others that have to wait for it, once it is known
+ * which run this is. Such signals come by the thousand.
+ * @returns false: it counts, and its handler has to take it
+ */
+export function settleJunk(incident: Incident, { fits, judge }: Case<unknown>): boolean {
+  if (!fits()) {
+    incident.whenRunIsKnown(() => void judge().settle());
+    return true;
+  }
+  const judged = judge();
+  if (judged.counts) return false;
+  judged.settle();
+  return true;
+}
+
 /** Counts one vote, or says why not. */
-export async function vote(incident: Incident, decision: 'approve' | 'reject', given: Vote): Promise<DecisionAnswer> {
-  await learnRun(incident, () => {
-    const open = isGate(given.gate) ? incident.gate(given.gate) : undefined;
-    return !open || namesOpening(open, given.digest, incident.runs);
-  });
-  const { state } = incident;
-  const { gates, verdict } = reduceVote(state.gates, state.policy, incident.runs, decision, given, incident.now());
-  state.gates = gates;
-  const { refusedBecause, have, need, digest } = verdict;
-  if (refusedBecause) incident.refuse(refusedBecause, given.by, `${decision} ${given.gate.slice(0, 50)}`);
-  else tellVote(state, given.gate, decision, given.by);
+export function voteCase(incident: Incident, decision: 'approve' | 'reject', given: Vote): Case<DecisionAnswer> {
   return {
-    accepted: refusedBecause === undefined,
-    ...(refusedBecause ? { refusedBecause } : {}),
-    have,
-    need,
-    ...(digest === undefined ? {} : { digest }),
+    fits: () => {
+      const open = isGate(given.gate) ? incident.gate(given.gate) : undefined;
+      return !open || namesOpening(open, given.digest, incident.runs);
+    },
+    judge: () => {
+      const { state } = incident;
+      const { gates, verdict } = reduceVote(state.gates, state.policy, incident.runs, decision, given, incident.now());
+      const { refusedBecause, have, need, digest } = verdict;
+      const answer = {
+        accepted: refusedBecause === undefined,
+        ...(refusedBecause ? { refusedBecause } : {}),
+        have,
+        need,
+        ...(digest === undefined ? {} : { digest }),
+      };
+      return {
+        counts: gates !== state.gates,
+        settle: () => {
+          state.gates = gates;
+          if (refusedBecause) incident.refuse(refusedBecause, given.by, `${decision} ${given.gate.slice(0, 50)}`);
+          else tellVote(state, given.gate, decision, given.by);
+          return answer;
+        },
+      };
+    },
+  };
+}
+
+/** Queues an amendment, or says why not. */
+export function amendCase(incident: Incident, amendment: Amendment): Case<AmendAnswer | QueuedAmendment> {
+  const size = JSON.stringify(amendment.keep).length;
+  const tooLarge =
+    size > amendmentChars ? `amend: keep: expected at most ${amendmentChars} characters in all, got ${size}: amend in parts` : undefined;
+  return {
+    fits: () => {
+      const asked = incident.gate('retract');
+      return tooLarge !== undefined || !asked || namesOpening(asked, amendment.digest, incident.runs);
+    },
+    judge: () => {
+      const open = incident.gate('retract');
+      const refusedBecause = tooLarge === undefined ? amendRefusal(incident, open, amendment) : 'malformed';
+      if (refusedBecause === undefined) {
+        const queued: QueuedAmendment = { amendment, run: incident.state.recordedRun };
+        return {
+          counts: true,
+          settle: () => {
+            incident.amendments.push(queued);
+            return queued;
+          },
+        };
+      }
+      return {
+        counts: false,
+        settle: () => {
+          incident.refuse(refusedBecause, amendment.by, tooLarge ?? 'amend retract');
+          if (tooLarge !== undefined) return { accepted: false, refusedBecause, detail: tooLarge };
+          return { accepted: false, refusedBecause, ...(open ? { digest: digestOf(open, incident.runs.current) } : {}) };
+        },
+      };
+    },
   };
 }
 
 /** Queues an amendment, or says why not; the retract gate narrows the plan and answers. */
 export async function amend(incident: Incident, amendment: Amendment): Promise<AmendAnswer> {
-  const size = JSON.stringify(amendment.keep).length;
-  if (size > amendmentChars) {
-    const detail = `amend: keep: expected at most ${amendmentChars} characters in all, got ${size}: amend in parts`;
-    incident.refuse('malformed', amendment.by, detail);
-    return { accepted: false, refusedBecause: 'malformed', detail };
-  }
-  await learnRun(incident, () => {
-    const asked = incident.gate('retract');
-    return !asked || namesOpening(asked, amendment.digest, incident.runs);
-  });
-  const open = incident.gate('retract');
-  const refusal = amendRefusal(incident, open, amendment);
-  if (refusal || !open) {
-    const refusedBecause = refusal ?? 'not_open';
-    incident.refuse(refusedBecause, amendment.by, 'amend retract');
-    return { accepted: false, refusedBecause, ...(open ? { digest: digestOf(open, incident.runs.current) } : {}) };
-  }
-  const queued: QueuedAmendment = { amendment, run: incident.state.recordedRun };
-  incident.amendments.push(queued);
-  await CancellationScope.nonCancellable(() => condition(() => queued.answer !== undefined));
-  return queued.answer ?? { accepted: false, refusedBecause: 'not_open' };
+  const settled = await settle(incident, amendCase(incident, amendment));
+  if ('accepted' in settled) return settled;
+  await CancellationScope.nonCancellable(() => condition(() => settled.answer !== undefined));
+  return settled.answer ?? { accepted: false, refusedBecause: 'not_open' };
 }
 
 function amendRefusal(incident: Incident, open: OpenGate | undefined, amendment: Amendment): Refusal | undefined {
@@ -73,31 +136,45 @@ function amendRefusal(incident: Incident, open: OpenGate | undefined, amendment:
 }
 
 /** Queues `retry`, `done` or `skip` for a step that waits, or says why not. */
-export async function stepCommand(incident: Incident, command: StepCommand['do'], message: StepMessage): Promise<void> {
-  const run = await runThatMatches(incident, message.run);
-  if (run === undefined) return incident.refuse('stale_run', message.by, `${command} ${message.step}`);
-  const { step } = message;
-  const waits = isStep(step) && incident.state.pending[step] !== undefined;
-  const queued = incident.commands.some((other) => other.step === step && other.do === command);
-  if (!isStep(step) || !waits) return incident.refuse('not_open', message.by, `${command} ${step}: no such step waits`);
-  if (queued) return incident.refuse('already_counted', message.by, `${command} ${step}`);
-  incident.commands.push({ do: command, step, by: message.by, note: message.note ?? '', run });
+export function stepCase(incident: Incident, command: StepCommand['do'], message: StepMessage): Case<void> {
+  const { step, by, note = '' } = message;
+  return {
+    fits: () => incident.state.recordedRun.startsWith(message.run),
+    judge: () => {
+      const run = incident.state.recordedRun;
+      if (!run.startsWith(message.run)) return refusal(incident, 'stale_run', by, `${command} ${step}`);
+      const waits = isStep(step) && incident.state.pending[step] !== undefined;
+      if (!isStep(step) || !waits) return refusal(incident, 'not_open', by, `${command} ${step}: no such step waits`);
+      const queued = incident.commands.some((other) => other.step === step && other.do === command);
+      if (queued) return refusal(incident, 'already_counted', by, `${command} ${step}`);
+      return { counts: true, settle: () => void incident.commands.push({ do: command, step, by, note, run }) };
+    },
+  };
 }
 
 /** Queues a request to close, or says why not. */
-export async function closeRequest(incident: Incident, request: CloseRequest): Promise<void> {
-  const run = await runThatMatches(incident, request.run);
-  const what = `close ${request.outcome}`;
-  if (run === undefined) return incident.refuse('stale_run', request.by, what);
-  const gate = request.outcome === 'expelled' ? 'close' : 'restore';
-  const asked = incident.closeRequests.some(({ outcome }) => outcome === request.outcome);
-  if (incident.gate(gate) || asked) return incident.refuse('already_counted', request.by, `${what}: asked already`);
-  if (incident.state.closing) return incident.refuse('closed', request.by, what);
-  incident.closeRequests.push({ ...request, runNamed: run });
+export function closeCase(incident: Incident, request: CloseRequest): Case<void> {
+  const { outcome, by } = request;
+  const what = `close ${outcome}`;
+  return {
+    fits: () => incident.state.recordedRun.startsWith(request.run),
+    judge: () => {
+      const run = incident.state.recordedRun;
+      if (!run.startsWith(request.run)) return refusal(incident, 'stale_run', by, what);
+      const gate = outcome === 'expelled' ? 'close' : 'restore';
+      const asked = incident.closeRequests.some((other) => other.outcome === outcome);
+      if (incident.gate(gate) || asked) return refusal(incident, 'already_counted', by, `${what}: asked already`);
+      if (incident.state.closing) return refusal(incident, 'closed', by, what);
+      return { counts: true, settle: () => void incident.closeRequests.push({ ...request, runNamed: run }) };
+    },
+  };
 }
 
-async function runThatMatches(incident: Incident, prefix: string): Promise<string | undefined> {
-  await learnRun(incident, () => incident.state.recordedRun.startsWith(prefix));
-  const { recordedRun } = incident.state;
-  return recordedRun.startsWith(prefix) ? recordedRun : undefined;
+/** What changes the incident at once and needs nobody's answer. */
+export function plainCase(record: () => void): Case<void> {
+  return { fits: () => true, judge: () => ({ counts: false, settle: record }) };
+}
+
+function refusal(incident: Incident, because: Refusal, by: string, detail: string): Judgement<void> {
+  return { counts: false, settle: () => incident.refuse(because, by, detail) };
 }

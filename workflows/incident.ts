@@ -1,4 +1,5 @@
 import {
+  allHandlersFinished,
   CancellationScope,
   patched,
   setCurrentDetails,
@@ -39,11 +40,14 @@ export class Incident {
   /** Steps and desks at work: continue-as-new waits until there are none. */
   busy = 0;
   messages = 0;
+  /** How many of them were signals. */
+  signals = 0;
   private published = '';
   private publishedValues = '';
   private asking: Promise<string> | undefined;
   private askingSoon: Promise<string> | undefined;
   private askedAtMs = 0;
+  private readonly waitingForRun: (() => void)[] = [];
   isSwitching = false;
 
   constructor(public state: IncidentState) {}
@@ -178,8 +182,14 @@ export class Incident {
    * people decided in the old run is void there, and this is how the copied part still replays as it was.
    */
   confirmRun(): Promise<string> {
-    // One question at a time: who asks meanwhile gets the same answer.
-    this.asking ??= CancellationScope.nonCancellable(() => this.askRun()).finally(() => (this.asking = undefined));
+    // One question at a time. What was decided is off the table until it is answered: handing over now would lose it.
+    if (this.asking === undefined) {
+      this.busy += 1;
+      this.asking = CancellationScope.nonCancellable(() => this.askRun()).finally(() => {
+        this.busy -= 1;
+        this.asking = undefined;
+      });
+    }
     return this.asking;
   }
 
@@ -211,6 +221,18 @@ export class Incident {
     }).finally(() => (this.askingSoon = undefined));
     await this.askingSoon;
   }
+
+  /** Settles a signal once it is known which run this is: one question, and one promise, for however many come. */
+  whenRunIsKnown(settle: () => void): void {
+    this.waitingForRun.push(settle);
+    if (this.waitingForRun.length > 1) return;
+    void this.askSoon().then(() => {
+      for (const each of this.waitingForRun.splice(0)) each();
+    });
+  }
+
+  /** Has every message been settled that came so far? */
+  readonly isAllSettled = (): boolean => this.waitingForRun.length === 0 && allHandlersFinished();
 
   alert(alert: IncidentState['alerts'][number]): void {
     this.state.alertCount += 1;

@@ -1,4 +1,4 @@
-import { setDefaultSignalHandler, setDefaultUpdateHandler, setHandler, workflowInfo } from '@temporalio/workflow';
+import { setDefaultSignalHandler, setDefaultUpdateHandler, setHandler, workflowInfo, type SignalDefinition } from '@temporalio/workflow';
 import { ApplicationFailure } from '@temporalio/common';
 import type { z } from 'zod';
 import {
@@ -17,9 +17,17 @@ import {
   statusQuery,
 } from '../src/contract/messages.ts';
 import { Alert, Amendment, CloseRequest, Decision, explainIssues, Note, PlanQuery, StepMessage, Vote } from '../src/contract/schemas.ts';
-import { amend, closeRequest, stepCommand, vote } from './inbox.ts';
+import { openDoor } from './door.ts';
+import { amend, amendCase, closeCase, plainCase, settle, settleJunk, stepCase, voteCase, type Case } from './inbox.ts';
 import type { Incident } from './incident.ts';
 import { planOf } from './status.ts';
+
+/** One signal: what it means, and how it is described in the Web UI. */
+interface Signal {
+  readonly definition: SignalDefinition<[unknown]>;
+  readonly description: string;
+  readonly read: (args: readonly unknown[]) => Case<unknown> | { readonly expected: string };
+}
 
 /**
  * Registers every handler, before the first await. A handler parses what came, records, and never throws:
@@ -41,7 +49,7 @@ export function listen(incident: Incident): void {
         return { accepted: false, refusedBecause: 'malformed', have: 0, need: 0, detail: malformed('decide', args, parsed.expected) };
       }
       const { decision, ...given } = parsed.value;
-      return vote(incident, decision, given);
+      return settle(incident, voteCase(incident, decision, given));
     },
     { description: 'Approve or reject one opening of a gate, and get the verdict' },
   );
@@ -57,79 +65,49 @@ export function listen(incident: Incident): void {
     { description: 'Narrow the retract plan: keep facts, with a justification' },
   );
 
-  const on =
-    <S extends z.ZodType>(name: string, schema: S, record: (payload: z.infer<S>) => unknown) =>
-    async (...args: unknown[]): Promise<void> => {
-      incident.messages += 1;
-      const parsed = parse(schema, args);
-      if ('expected' in parsed) malformed(name, args, parsed.expected);
-      else await record(parsed.value);
-    };
-
-  const shape = '{"gate":"retract","digest":"sha256:…","by":"you"}';
-  setHandler(
-    approveSignal,
-    on('approve', Vote, (given) => vote(incident, 'approve', given)),
-    { description: `Approve one opening of a gate: ${shape}` },
-  );
-  setHandler(
-    rejectSignal,
-    on('reject', Vote, (given) => vote(incident, 'reject', given)),
-    { description: `Reject one opening of a gate: ${shape}` },
-  );
-  setHandler(
-    amendSignal,
-    on('amend', Amendment, (amendment) => amend(incident, amendment)),
-    {
-      description: 'Narrow the retract plan: {"gate":"retract","digest":"sha256:…","keep":[{"factId":"…","justification":"…"}],"by":"you"}',
-    },
-  );
-  setHandler(
-    alertSignal,
-    on('alert', Alert, (alert) => incident.alert(alert)),
-    { description: 'Another alert about this peer: {"name":"peer_replay_burst"}' },
-  );
-  setHandler(
-    noteSignal,
-    on('note', Note, ({ by, text }) => incident.note(by, text)),
-    { description: 'Put a note on record: {"by":"you","text":"…"}' },
-  );
-  const stepShape = '{"step":"revokeKeys","run":"<run id>","by":"you","note":"…"}';
-  setHandler(
-    retrySignal,
-    on('retry', StepMessage, (message) => stepCommand(incident, 'retry', message)),
-    { description: `Try a stuck step again: ${stepShape}` },
-  );
-  setHandler(
-    doneSignal,
-    on('done', StepMessage, (message) => stepCommand(incident, 'done', message)),
-    { description: `You did a step by hand; it is read back: ${stepShape}` },
-  );
-  setHandler(
-    skipSignal,
-    on('skip', StepMessage, (message) => stepCommand(incident, 'skip', message)),
-    { description: `Go on without a step: ${stepShape}` },
-  );
-  setHandler(
-    closeSignal,
-    on('close', CloseRequest, (request) => closeRequest(incident, request)),
-    {
-      description: 'Ask to close the incident: {"outcome":"expelled","run":"<run id>","by":"you","reason":"…"}',
-    },
-  );
-
-  setDefaultSignalHandler((name, ...args) => {
+  const signalCame = (): void => {
     incident.messages += 1;
+    incident.signals += 1;
+  };
+  const signals = signalsOf(incident);
+  for (const { definition, description, read } of signals) {
+    const handler = async (...args: unknown[]): Promise<void> => {
+      signalCame();
+      const found = read(args);
+      if ('expected' in found) malformed(definition.name, args, found.expected);
+      else await settle(incident, found);
+    };
+    setHandler(definition, handler, { description });
+  }
+
+  const unknown = (name: string, args: readonly unknown[]) =>
     malformed(
       `signal ${name.slice(0, 100)}`,
       args,
       'no such signal; expected approve, reject, amend, alert, note, retry, done, skip or close',
     );
+  setDefaultSignalHandler((name, ...args) => {
+    signalCame();
+    unknown(name, args);
   });
   setDefaultUpdateHandler((name, ...args) => {
     incident.messages += 1;
     const detail = malformed(`update ${name.slice(0, 100)}`, args, 'no such update; expected decide or amend');
     return { accepted: false, refusedBecause: 'malformed', detail };
+  });
+
+  const byName = new Map(signals.map((signal) => [signal.definition.name, signal]));
+  openDoor((name, args, isFirst) => {
+    const found = byName.get(name)?.read(args);
+    if (found && !('expected' in found)) {
+      if (!settleJunk(incident, found)) {
+        if (!isFirst) return false;
+        found.judge().settle();
+      }
+    } else if (found) malformed(name, args, found.expected);
+    else unknown(name, args);
+    signalCame();
+    return true;
   });
 
   setHandler(statusQuery, () => incident.snapshot(), { description: 'Where the incident is, what it waits for, what is not verified' });
@@ -147,6 +125,46 @@ export function listen(incident: Incident): void {
     },
     { description: 'The list a gate is about' },
   );
+}
+
+function signalsOf(incident: Incident): Signal[] {
+  const on = <S extends z.ZodType>(
+    definition: SignalDefinition<[unknown]>,
+    schema: S,
+    mean: (payload: z.infer<S>) => Case<unknown>,
+    description: string,
+  ): Signal => ({
+    definition,
+    description,
+    read: (args) => {
+      const parsed = parse(schema, args);
+      return 'expected' in parsed ? parsed : mean(parsed.value);
+    },
+  });
+  const vote = '{"gate":"retract","digest":"sha256:…","by":"you"}';
+  const step = '{"step":"revokeKeys","run":"<run id>","by":"you","note":"…"}';
+  const keep = '{"gate":"retract","digest":"sha256:…","keep":[{"factId":"…","justification":"…"}],"by":"you"}';
+  return [
+    on(approveSignal, Vote, (given) => voteCase(incident, 'approve', given), `Approve one opening of a gate: ${vote}`),
+    on(rejectSignal, Vote, (given) => voteCase(incident, 'reject', given), `Reject one opening of a gate: ${vote}`),
+    on(amendSignal, Amendment, (amendment) => amendCase(incident, amendment), `Narrow the retract plan: ${keep}`),
+    on(
+      alertSignal,
+      Alert,
+      (alert) => plainCase(() => incident.alert(alert)),
+      'Another alert about this peer: {"name":"peer_replay_burst"}',
+    ),
+    on(noteSignal, Note, ({ by, text }) => plainCase(() => incident.note(by, text)), 'Put a note on record: {"by":"you","text":"…"}'),
+    on(retrySignal, StepMessage, (message) => stepCase(incident, 'retry', message), `Try a stuck step again: ${step}`),
+    on(doneSignal, StepMessage, (message) => stepCase(incident, 'done', message), `You did a step by hand; it is read back: ${step}`),
+    on(skipSignal, StepMessage, (message) => stepCase(incident, 'skip', message), `Go on without a step: ${step}`),
+    on(
+      closeSignal,
+      CloseRequest,
+      (request) => closeCase(incident, request),
+      'Ask to close the incident: {"outcome":"expelled","run":"<run id>","by":"you","reason":"…"}',
+    ),
+  ];
 }
 
 function parse<S extends z.ZodType>(schema: S, args: readonly unknown[]): { value: z.infer<S> } | { expected: string } {

@@ -1,5 +1,5 @@
 import { ApplicationFailure } from '@temporalio/common';
-import { allHandlersFinished, CancellationScope, condition, continueAsNew, workflowInfo } from '@temporalio/workflow';
+import { CancellationScope, condition, continueAsNew, patched, workflowInfo } from '@temporalio/workflow';
 import { defaultPolicy, tightenPolicy } from '../src/contract/policy.ts';
 import { explainIssues, StartPayload } from '../src/contract/schemas.ts';
 import { answerAmendment } from './ask.ts';
@@ -12,6 +12,10 @@ import { insist } from './steps.ts';
 
 /** A run takes this many messages before it hands over; the server refuses signals for good at 10,000. */
 const messagesPerRun = 2_000;
+/** So long no signal may have come when it hands over. */
+const quietMs = 500;
+/** From here on it hands over as soon as it can: soon the server lets nothing in any more, or ends the run. */
+const atTheLatest = { signals: 9_500, updates: 1_800, bytes: 6_000_000, events: 16_000 } as const;
 const eventsPerRun = 8_000;
 /** A start is handed on to activities, and one payload holds 2 MB. */
 const startChars = 300_000;
@@ -113,11 +117,26 @@ function voidCarried(incident: Incident): void {
 
 /** Resolves when this run should hand over to the next: never in the middle of a step, and not while a gate is open unless the limits force it. */
 export async function timeToSwitch(incident: Incident): Promise<'switch'> {
-  const quiet = () => incident.busy === 0 && incident.amendments.length === 0;
+  const unhindered = () => incident.busy === 0 && incident.amendments.length === 0;
   const forced = () => workflowInfo().continueAsNewSuggested || incident.messages >= messagesPerRun;
   const due = () => workflowInfo().historyLength >= eventsPerRun && Object.keys(incident.state.gates).length === 0;
-  await condition(() => quiet() && (forced() || due()));
-  return 'switch';
+  const wanted = () => unhindered() && (forced() || due());
+  const urgent = () => {
+    const { historySize, historyLength } = workflowInfo();
+    const { messages, signals } = incident;
+    if (signals >= atTheLatest.signals || messages - signals >= atTheLatest.updates) return true;
+    return historySize >= atTheLatest.bytes || historyLength >= atTheLatest.events;
+  };
+  await condition(wanted);
+  if (!patched('switch-when-quiet')) return 'switch';
+  // The server lets no run end while a signal waits, and each attempt costs a replay of all that came: in a flood
+  // nothing else would ever be done.
+  for (;;) {
+    await condition(wanted);
+    const { signals } = incident;
+    await condition(urgent, quietMs);
+    if (wanted() && (urgent() || incident.signals === signals)) return 'switch';
+  }
 }
 
 /** Hands over to the next run. What was asked and not yet served is refused on record: it named this run. */
@@ -127,7 +146,7 @@ export async function switchRun(incident: Incident): Promise<never> {
   for (const { by, step } of incident.commands) incident.refuse('stale_run', by, `${step}: crossed the switch to a new run`);
   for (const { by, outcome } of incident.closeRequests)
     incident.refuse('stale_run', by, `close ${outcome}: crossed the switch to a new run`);
-  await condition(allHandlersFinished);
+  await condition(() => incident.isAllSettled());
   const state = smallEnough(incident.state);
   return continueAsNew(state.start, state);
 }

@@ -5,6 +5,7 @@ import { bundleWorkflowCode, DefaultLogger, Runtime, Worker, type WorkflowBundle
 import { fileURLToPath } from 'node:url';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { bundlePath } from '../../src/paths.ts';
 import { startTemporal } from '../../src/lab/temporal-server.ts';
 import { repoRoot, temporalTestServerBin } from '../../src/lab/tools.ts';
 import { amendUpdate, decideUpdate, planQuery, statusQuery } from '../../src/contract/messages.ts';
@@ -26,7 +27,7 @@ export function workflowBundle(): Promise<WorkflowBundleWithSourceMap> {
   bundling ??= bundleWorkflowCode({
     workflowsPath: here('../../workflows/index.ts'),
     payloadConverterPath: converterPath,
-    workflowInterceptorModules: [here('../../workflows/reserved-names.ts')],
+    workflowInterceptorModules: [here('../../workflows/door.ts')],
     logger: new DefaultLogger('ERROR'),
   });
   return bundling;
@@ -37,11 +38,12 @@ export type Incident = WorkflowHandle<typeof PeerCompromise>;
 /** A dev server on a database of its own: reset, listing and a real clock. */
 export async function devServer(
   name: string,
+  dynamicConfig: readonly string[] = [],
 ): Promise<TestWorkflowEnvironment & { readonly address: string; readonly pid: number | undefined; stop(): Promise<void> }> {
   await workflowBundle();
   const dir = join(repoRoot, '.test', name);
   rmSync(dir, { recursive: true, force: true });
-  const server = await startTemporal({ dir });
+  const server = await startTemporal({ dir, dynamicConfig });
   const env = await TestWorkflowEnvironment.createFromExistingServer({ address: server.address });
   const stop = async (): Promise<void> => {
     await env.teardown();
@@ -60,6 +62,12 @@ export interface StartOptions {
   readonly input?: unknown;
   readonly id?: string;
   readonly taskQueue?: string;
+  /** Runs the bundle that the build made, as `cordon worker` does. */
+  readonly built?: boolean;
+  /** 0: every workflow task and every query replays the whole history, as after a crash. */
+  readonly maxCachedWorkflows?: number;
+  /** While no worker is there yet. */
+  readonly before?: (incident: Incident) => Promise<unknown>;
 }
 
 let started = 0;
@@ -76,15 +84,17 @@ export async function withIncident<T>(
   const worker = await Worker.create({
     connection: env.nativeConnection,
     taskQueue,
-    workflowBundle: await workflowBundle(),
+    workflowBundle: options.built ? { codePath: bundlePath() } : await workflowBundle(),
     dataConverter: { payloadConverterPath: converterPath },
     activities: fakeActivities(world),
+    ...(options.maxCachedWorkflows === undefined ? {} : { maxCachedWorkflows: options.maxCachedWorkflows }),
   });
   const incident = await env.client.workflow.start<typeof PeerCompromise>('PeerCompromise', {
     taskQueue,
     workflowId: options.id ?? `incident-${started}`,
     args: ['input' in options ? options.input : { peer: 'http://127.0.0.1:8802' }],
   });
+  await options.before?.(incident);
   return worker.runUntil(async () => {
     try {
       return await test(incident);

@@ -95,17 +95,28 @@ export class Digests {
   }
 }
 
-const Memo = z.looseObject({ gates: z.array(z.string()), phase: z.string(), round: z.number().default(1) });
+const Memo = z.looseObject({
+  gates: z.array(z.string()),
+  steps: z.array(z.string()).default([]),
+  phase: z.string(),
+  round: z.number().default(1),
+});
 
-/** Where the workflow itself said it was: its phase, and which opening of which gate was open. */
-export function memoOf(
-  value: unknown,
-): { readonly phase: string; readonly round: number; readonly gates: ReadonlyMap<Gate, number> } | undefined {
+/** Where the workflow itself said it was: its phase, which opening of which gate was open, and which steps waited. */
+export function memoOf(value: unknown):
+  | {
+      readonly phase: string;
+      readonly round: number;
+      readonly gates: ReadonlyMap<Gate, number>;
+      readonly steps: ReadonlySet<string>;
+    }
+  | undefined {
   const memo = Memo.safeParse(value).data;
   if (!memo) return undefined;
   const gates = memo.gates.flatMap((text): [Gate, number][] => {
     const [gate = '', opening = ''] = text.split('#');
     return isGate(gate) ? [[gate, Number(opening)]] : [];
   });
-  return { phase: memo.phase, round: memo.round, gates: new Map(gates) };
+  const steps = memo.steps.map((text) => text.split(':')[0] ?? '');
+  return { phase: memo.phase, round: memo.round, gates: new Map(gates), steps: new Set(steps) };
 }

@@ -8,8 +8,7 @@ import {
   StepMessage,
   Vote,
 } from '../contract/schemas.ts';
-import type { Gate } from '../contract/names.ts';
-import type { Policy } from '../contract/policy.ts';
+import { samePerson, type Policy } from '../contract/policy.ts';
 import { z } from 'zod';
 import type { ActivityRecord } from './activities.ts';
 import { memoOf, type Digests } from './digests.ts';
@@ -61,7 +60,10 @@ const CarriedGates = z.looseObject({
     z.string(),
     z.looseObject({ opening: z.number(), plan: z.looseObject({ planHash: z.string(), summary: z.string().default('') }) }),
   ),
+  pending: z.record(z.string(), z.unknown()).default({}),
 });
+type Open = NonNullable<ReturnType<typeof memoOf>>;
+const nothingOpen: Open = { phase: '', round: 1, gates: new Map(), steps: new Set() };
 const Answer = z.looseObject({ accepted: z.boolean(), refusedBecause: z.string().nullish() });
 
 /** Walks a run's events once, and judges each message by what the history held before it. */
@@ -72,7 +74,7 @@ export function readMessages(run: AuditRun, context: Context): Message[] {
   const accepted = new Map<string, Message>();
   const admitted: Admitted = new Map();
   // What a reset copied is not walked again, but what it left open still is.
-  let open: ReadonlyMap<Gate, number> = openBefore(context, Number(run.events[0]?.eventId ?? 1)) ?? carriedGates(run, context) ?? new Map();
+  let open: Open = openBefore(context, Number(run.events[0]?.eventId ?? 1)) ?? carriedGates(run, context) ?? nothingOpen;
   for (const event of run.events) {
     const ended = byEnd.get(Number(event.eventId));
     if (ended) digests.addResult(ended);
@@ -91,27 +93,31 @@ export function readMessages(run: AuditRun, context: Context): Message[] {
   return messages;
 }
 
-function openAfter(event: HistoryEvent): ReadonlyMap<Gate, number> | undefined {
+function openAfter(event: HistoryEvent): Open | undefined {
   const memo = event.workflowPropertiesModifiedEventAttributes?.upsertedMemo?.fields['cordon'];
-  return memo && 'value' in memo ? memoOf(memo.value)?.gates : undefined;
+  return memo && 'value' in memo ? memoOf(memo.value) : undefined;
 }
 
-function openBefore({ allEvents }: Context, eventId: number): ReadonlyMap<Gate, number> | undefined {
+function openBefore({ allEvents }: Context, eventId: number): Open | undefined {
   const before = allEvents.filter((event) => Number(event.eventId) < eventId && openAfter(event) !== undefined).at(-1);
   return before && openAfter(before);
 }
 
-function carriedGates({ events, runId }: AuditRun, { digests, summary }: Context): ReadonlyMap<Gate, number> | undefined {
+function carriedGates({ events, runId }: AuditRun, { digests, summary }: Context): Open | undefined {
   const carried = events[0]?.workflowExecutionStartedEventAttributes?.input[1];
   if (!carried || !('value' in carried) || summary.continuedFrom === '') return undefined;
-  const gates = CarriedGates.safeParse(carried.value).data?.gates ?? {};
+  const { gates = {}, pending = {} } = CarriedGates.safeParse(carried.value).data ?? {};
   digests.addRun(runId);
-  const memo = memoOf({ gates: Object.entries(gates).map(([gate, { opening }]) => `${gate}#${opening}`), phase: '' });
+  const memo = memoOf({
+    gates: Object.entries(gates).map(([gate, { opening }]) => `${gate}#${opening}`),
+    steps: Object.keys(pending),
+    phase: '',
+  });
   for (const gate of memo?.gates.keys() ?? []) {
     const plan = gates[gate]?.plan;
     if (plan) digests.addPlan({ gate, planHash: plan.planHash, about: plan.summary });
   }
-  return memo?.gates;
+  return memo;
 }
 
 interface Raw {
@@ -133,7 +139,7 @@ function messageOf(event: HistoryEvent, admitted: Admitted): Raw | undefined {
   return update && { via: 'update', name: update.input.name, args: update.input.args, identity: update.meta.identity };
 }
 
-function judge(runId: string, event: HistoryEvent, raw: Raw, context: Context, open: ReadonlyMap<Gate, number>): Message {
+function judge(runId: string, event: HistoryEvent, raw: Raw, context: Context, open: Open): Message {
   const { via, name, args, identity } = raw;
   const common = { at: event.eventTime, runId, eventId: Number(event.eventId), via, name: name.slice(0, 200) };
   const malformed = (why: string): Message => ({
@@ -169,14 +175,14 @@ function judge(runId: string, event: HistoryEvent, raw: Raw, context: Context, o
       identity,
       principal: seen,
     };
-    const decision = context.ledger.count(said, context.digests, context.policy, open);
+    const decision = context.ledger.count(said, context.digests, context.policy, open.gates);
     const { named, refusedBecause } = decision;
     const about = named ? ` (opening ${named.opening}: ${named.about})` : '';
     const what = `${vote.decision} ${gate} under ${digest}${about}: ${refusedBecause === null ? 'counted' : `refused, ${refusedBecause}`}`;
     return { ...common, who: `${by} (as ${identity})`, what, malformed: null, refused: refusedBecause !== null, decision };
   }
   if (via === 'signal') context.digests.addRequest(name, payload);
-  return { ...common, who: `${parsed.by} (as ${identity})`, ...told(name, payload, runId) };
+  return { ...common, who: `${parsed.by} (as ${identity})`, ...told(name, payload, runId, context, open) };
 }
 
 function parseAs(name: string, payload: unknown): { readonly by: string } | { readonly wrong: string } {
@@ -189,27 +195,45 @@ function parseAs(name: string, payload: unknown): { readonly by: string } | { re
   return { wrong: 'no such message' };
 }
 
-function told(name: string, payload: unknown, runId: string): Pick<Message, 'what' | 'malformed' | 'refused'> {
-  const plain = (what: string, refused = false) => ({ what, malformed: null, refused });
-  const wrongRun = (run: string) => (runId.startsWith(run) ? '' : ': refused, it names another run');
+function told(
+  name: string,
+  payload: unknown,
+  runId: string,
+  { digests, policy }: Context,
+  open: Open,
+): Pick<Message, 'what' | 'malformed' | 'refused'> {
+  const plain = (what: string, why = '') => ({
+    what: why === '' ? what : `${what}: refused, ${why}`,
+    malformed: null,
+    refused: why !== '',
+  });
+  const wrongRun = (run: string) => (runId.startsWith(run) ? '' : 'it names another run');
   if (name === 'alert') {
     const { name: alert, detail = '' } = Alert.parse(payload);
     return plain(`alert ${alert}${detail === '' ? '' : `: ${detail}`}`);
   }
   if (name === 'note') return plain(`note: ${Note.parse(payload).text}`);
   if (name === 'amend') {
-    const { keep, digest } = Amendment.parse(payload);
-    return plain(
-      `asked to keep ${keep.length} facts of the plan under ${digest}: ${keep
-        .slice(0, 5)
-        .map(({ factId, justification }) => `${factId} (${justification})`)
-        .join('; ')}`,
-    );
+    const { keep, digest, by } = Amendment.parse(payload);
+    const facts = keep.slice(0, 5).map(({ factId, justification }) => `${factId} (${justification})`);
+    const opening = open.gates.get('retract');
+    const named = digests.find(digest, 'retract');
+    const { approvers } = policy.gates.retract;
+    const why =
+      opening === undefined
+        ? 'not_open'
+        : named?.runId !== runId || named.opening !== opening
+          ? 'stale_digest'
+          : approvers === null || approvers.some((person) => samePerson(person, by))
+            ? ''
+            : 'not_allowed';
+    return plain(`asked to keep ${keep.length} facts of the plan under ${digest}: ${facts.join('; ')}`, why);
   }
   if (name === 'close') {
     const { outcome, reason, run } = CloseRequest.parse(payload);
-    return plain(`asked to close as ${outcome}: ${reason}${wrongRun(run)}`, wrongRun(run) !== '');
+    const asked = open.gates.has(outcome === 'expelled' ? 'close' : 'restore') ? 'asked already' : '';
+    return plain(`asked to close as ${outcome}: ${reason}`, wrongRun(run) || asked);
   }
   const { step, note = '', run } = StepMessage.parse(payload);
-  return plain(`${name} ${step}${note === '' ? '' : `: ${note}`}${wrongRun(run)}`, wrongRun(run) !== '');
+  return plain(`${name} ${step}${note === '' ? '' : `: ${note}`}`, wrongRun(run) || (open.steps.has(step) ? '' : 'no such step waits'));
 }

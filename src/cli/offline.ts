@@ -17,11 +17,14 @@ export interface Offline {
   memo: Record<string, unknown>;
   lastSeen: LastSeen | null;
   pending: { activity: string; attempt: number; lastFailure: string }[];
+  /** A workflow task that fails over and over: a worker is there, and its code can't go on with this history. */
+  failingTask: FailingTask | null;
   recent: { at: string; event: string; what: string }[];
   historyRead: boolean;
 }
 
 const historyEvents = 120;
+const taskFailed = 'workflow task failed';
 type Event = temporal.api.history.v1.IHistoryEvent;
 const Described = z.object({
   pendingActivities: z
@@ -34,6 +37,21 @@ const Described = z.object({
     )
     .nullish(),
 });
+
+const Task = z.object({ pendingWorkflowTask: z.object({ attempt: z.number().default(1) }).nullish() });
+
+/** How often a task was tried, and what it failed with first. */
+export interface FailingTask {
+  attempt: number;
+  why: string;
+}
+
+/** The workflow task that the server has tried more than once: nothing goes on until it succeeds. */
+export function failingTask(raw: unknown, recent: Offline['recent']): FailingTask | undefined {
+  const attempt = Task.safeParse(raw).data?.pendingWorkflowTask?.attempt ?? 1;
+  if (attempt < 2) return undefined;
+  return { attempt, why: recent.find(({ event }) => event === taskFailed)?.what ?? '' };
+}
 
 /** What the workflow itself puts into its memo: ids and counts. */
 const LastSeen = z.object({
@@ -71,6 +89,7 @@ export async function readOffline(session: TemporalSession, incident: Incident):
       attempt: p.attempt ?? 1,
       lastFailure: p.lastFailure?.message ?? '',
     })),
+    failingTask: failingTask(d.raw, recent ?? []) ?? null,
     recent: recent ?? [],
     historyRead: recent !== undefined,
   };
@@ -81,9 +100,12 @@ export function renderOffline(cli: Cli, o: Offline): Answer {
   const { bold, dim } = cli.colors;
   const now = cli.io.now();
   const open = o.serverState === 'running' || o.serverState === 'paused';
-  const next = open
-    ? 'next: start a worker (cordon worker): none answers, this is only what the Temporal server knows'
-    : `ended without a worker to ask (${o.serverState}); next: cordon audit ${shellWord(o.incident)}`;
+  const { failingTask: failing } = o;
+  const next = failing
+    ? `next: look at the worker: its code fails on this incident, ${failing.attempt} times by now: ${clean(failing.why || 'its log says why')}`
+    : open
+      ? 'next: start a worker (cordon worker): none answers, this is only what the Temporal server knows'
+      : `ended without a worker to ask (${o.serverState}); next: cordon audit ${shellWord(o.incident)}`;
   const seen = o.lastSeen;
   const lines = [
     '',
@@ -91,6 +113,13 @@ export function renderOffline(cli: Cli, o: Offline): Answer {
     `started  ${o.startedAt} (${when(o.startedAt, now)}), ${o.events} events`,
     seen === null ? 'phase    not known without a worker' : `phase    ${clean(seen.phase)}, round ${seen.round}, when a worker last ran`,
   ];
+  if (failing) {
+    const what = `task     FAILING, attempt ${failing.attempt}: ${clean(failing.why || "the worker's log says why")}`;
+    lines.push(
+      cli.colors.red(what),
+      '         It goes on by itself once the worker runs code that can replay this history; nothing is lost meanwhile.',
+    );
+  }
   if (seen !== null && seen.gates.length > 0) lines.push(`gates    ${clean(seen.gates.join(', '))} (gate#opening)`);
   if (seen !== null && seen.steps.length > 0) lines.push(`steps    ${clean(seen.steps.join(', '))}`);
   if (seen !== null && seen.outcome !== null) lines.push(`outcome  ${clean(seen.outcome)}`);
@@ -135,7 +164,7 @@ function tell(e: Event): { event: string; what: string } | undefined {
   const timer = e.timerStartedEventAttributes;
   if (timer) return { event: 'timer started', what: summary(e) };
   const task = e.workflowTaskFailedEventAttributes;
-  if (task) return { event: 'workflow task failed', what: task.failure?.message ?? '' };
+  if (task) return { event: taskFailed, what: task.failure?.message ?? '' };
   const ended = e.workflowExecutionTerminatedEventAttributes;
   if (ended) return { event: 'TERMINATED', what: ended.reason ?? '' };
   const fail = e.workflowExecutionFailedEventAttributes;

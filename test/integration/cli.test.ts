@@ -9,6 +9,7 @@ import { incidentId } from '../../src/contract/names.ts';
 import { startTemporal, type TemporalServer } from '../../src/lab/temporal-server.ts';
 import { connectTemporal, loadTemporalSettings, type TemporalSession } from '../../src/temporal.ts';
 import { cordon } from '../helpers/cli.ts';
+import { workflowBundle } from '../helpers/workflow-env.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 const taskQueue = 'cli-test';
@@ -37,9 +38,9 @@ afterAll(async () => {
 });
 
 /** A worker with the stub incident, for as long as `work` takes. */
-async function withWorker<T>(work: () => Promise<T>): Promise<T> {
+async function withWorker<T>(work: () => Promise<T>, code: WorkflowBundleWithSourceMap = bundle): Promise<T> {
   const connection = await NativeConnection.connect({ address: server.address });
-  const worker = await Worker.create({ connection, taskQueue, workflowBundle: bundle });
+  const worker = await Worker.create({ connection, taskQueue, workflowBundle: code });
   try {
     return await worker.runUntil(work);
   } finally {
@@ -128,6 +129,35 @@ describe('with a worker', () => {
       expect(report.out).toMatch(/ok {4}search attributes/);
       expect(report.out).toMatch(/ok {4}worker/);
     });
+  });
+});
+
+describe('with a worker whose code can not go on with the history', () => {
+  it('show names the task that fails, how often, and why', async () => {
+    await withWorker(async () => {
+      await run('start', 'node-fails');
+      expect((await run('show', 'node-fails', '--json')).json()).toMatchObject({ source: 'workflow' });
+    });
+    // The real workflow on the history of the stub: it would have done something else.
+    await withWorker(
+      async () => {
+        await session.client.workflow.getHandle(incidentId('node-fails', 'live')).signal('note', { by: 'alice', text: 'still there?' });
+        const shown = await vi.waitFor(
+          async () => {
+            const answer = await run('show', 'node-fails', '--json');
+            expect(answer.json()).toMatchObject({
+              source: 'server',
+              failingTask: { attempt: expect.any(Number), why: expect.stringMatching(/nondetermin/i) },
+            });
+            return run('show', 'node-fails');
+          },
+          { timeout: 40_000, interval: 500 },
+        );
+        expect(shown.out.split('\n')[0]).toContain('its code fails on this incident');
+        expect(shown.out).toContain('FAILING');
+      },
+      await workflowBundle(),
+    );
   });
 });
 

@@ -5,7 +5,7 @@ import { temporalBin } from '../../src/lab/tools.ts';
 import type { PeerCompromise } from '../../workflows/index.ts';
 import { approve, closeAs, decide, gateOpen, status, until, type Incident, type devServer } from './workflow-env.ts';
 
-type DevServer = Awaited<ReturnType<typeof devServer>>;
+type DevServer = Pick<Awaited<ReturnType<typeof devServer>>, 'address' | 'client'>;
 
 /** The last workflow task that completed so far. */
 export async function lastTask(incident: Incident): Promise<number> {

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { fakeWorld } from '../helpers/fake-activities.ts';
+import { bytes, json, junk, knownSignals, large, rawSignal, rawUpdate, unknownSignals, type RawPayload } from '../helpers/raw-messages.ts';
 import { approve, closeAs, devServer, gateOpen, plan, status, until, withIncident, type Incident } from '../helpers/workflow-env.ts';
 
 let env: Awaited<ReturnType<typeof devServer>>;
@@ -11,59 +12,7 @@ afterAll(async () => {
   await env?.stop();
 });
 
-interface RawPayload {
-  readonly metadata?: Record<string, Uint8Array>;
-  readonly data?: Uint8Array;
-}
-
-const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
-const json = (text: string, encoding = 'json/plain'): RawPayload => ({ metadata: { encoding: bytes(encoding) }, data: bytes(text) });
-
-/** Everything that can be wrong with what a message carries, whatever its name. */
-const junk: Readonly<Record<string, readonly RawPayload[]>> = {
-  'bad JSON': [json('{"gate":')],
-  'bytes that are no UTF-8': [{ metadata: { encoding: bytes('json/plain') }, data: new Uint8Array([0xff, 0xfe, 0x00]) }],
-  'an unknown encoding': [json('{}', 'made/up')],
-  'no arguments': [],
-  null: [json('null')],
-  'an array': [json('[1,2]')],
-  'a wrong type': [json('42')],
-  'no metadata': [{ data: bytes('{}') }],
-  'no data': [{ metadata: { encoding: bytes('json/plain') } }],
-  'protobuf encoding': [
-    { metadata: { encoding: bytes('binary/protobuf'), messageType: bytes('made.Up') }, data: new Uint8Array([1, 2, 3]) },
-  ],
-  'raw bytes': [{ metadata: { encoding: bytes('binary/plain') }, data: new Uint8Array(2_000).fill(7) }],
-  __proto__: [json('{"__proto__":{"accepted":true},"constructor":{"prototype":{"by":"mallory"}}}')],
-  'two arguments': [json('{}'), json('{}')],
-};
-const large = [json(JSON.stringify('x'.repeat(1_500_000)))];
-
-const signals = ['approve', 'reject', 'amend', 'alert', 'note', 'retry', 'done', 'skip', 'close', 'decide', 'sudo', '__temporal_made_up'];
-
-async function rawSignal(incident: Incident, signalName: string, payloads: readonly RawPayload[]): Promise<void> {
-  await env.client.workflowService.signalWorkflowExecution({
-    namespace: 'default',
-    workflowExecution: { workflowId: incident.workflowId },
-    signalName,
-    input: { payloads: [...payloads] },
-    requestId: randomUUID(),
-    identity: 'ciso@example.org',
-  });
-}
-
-/** What the workflow answered, as JSON; the failure where it failed the update. */
-async function rawUpdate(incident: Incident, name: string, payloads: readonly RawPayload[]): Promise<unknown> {
-  const { outcome } = await env.client.workflowService.updateWorkflowExecution({
-    namespace: 'default',
-    workflowExecution: { workflowId: incident.workflowId },
-    waitPolicy: { lifecycleStage: 3 },
-    request: { meta: { updateId: randomUUID(), identity: 'x' }, input: { name, args: { payloads: [...payloads] } } },
-  });
-  if (outcome?.failure) return { failure: outcome.failure.message };
-  const answer: unknown = JSON.parse(Buffer.from(outcome?.success?.payloads?.[0]?.data ?? []).toString('utf8'));
-  return answer;
-}
+const signals = [...knownSignals, ...unknownSignals];
 
 async function startRaw(
   payloads: readonly RawPayload[],
@@ -115,6 +64,14 @@ describe('a bad start fails at once with InvalidInput, and says which field, wha
     ['undecodable bytes', [json('{"peer":')], /expected object, got "undecodable payload of 8 bytes/],
     ['an unknown encoding', [json('{}', 'made/up')], /undecodable payload of 2 bytes/],
     ['no metadata', [{ data: bytes('{}') }], /undecodable payload/],
+    ...Object.entries(junk).map(
+      ([kind, payloads]) => [`junk: ${kind}`, payloads, /^start: /] satisfies [string, readonly RawPayload[], RegExp],
+    ),
+    [
+      'two arguments of 900 KB',
+      [...start('x'.repeat(900_000)), ...start('y'.repeat(900_000))],
+      /expected exactly one JSON object, got 2 arguments/,
+    ],
     ['a string of 1.5 MB', large, /expected object, got "xxx/],
     ['an unknown field with a name of 1.5 MB', start({ peer: 'x', ['y'.repeat(1_500_000)]: 1 }), /Unrecognized key: "yyy/],
     [
@@ -129,6 +86,12 @@ describe('a bad start fails at once with InvalidInput, and says which field, wha
     });
   }
 
+  test('an empty signal name is refused by the server itself', async () => {
+    await withIncident(env, fakeWorld(), async (incident) => {
+      await expect(rawSignal(env, incident, '', [])).rejects.toThrow(/SignalName is not set/);
+    });
+  });
+
   test('a schedule of runs', async () => {
     const failed = await startRaw(start({ peer: 'x' }), { cronSchedule: '@every 1s' });
     expect(failed).toMatchObject({ type: 'InvalidInput', message: expect.stringContaining('expected no cron schedule') });
@@ -142,12 +105,12 @@ test('malformed signals of every kind under every name are on record, and an hon
     let sent = 0;
     for (const name of signals) {
       for (const payloads of Object.values(junk)) {
-        await rawSignal(incident, name, payloads);
+        await rawSignal(env, incident, name, payloads);
         sent += 1;
       }
     }
     for (const name of ['approve', 'alert', 'sudo']) {
-      await rawSignal(incident, name, large);
+      await rawSignal(env, incident, name, large);
       sent += 1;
     }
     expect(sent).toBeGreaterThan(100);
@@ -194,7 +157,7 @@ test('malformed and unknown updates are answered and on record', async () => {
     let sent = 0;
     for (const name of ['decide', 'amend', 'sudo', '__temporal_made_up']) {
       for (const [kind, payloads] of Object.entries({ ...junk, large })) {
-        expect(await rawUpdate(incident, name, payloads), `${name} with ${kind}`).toMatchObject({
+        expect(await rawUpdate(env, incident, name, payloads), `${name} with ${kind}`).toMatchObject({
           accepted: false,
           refusedBecause: 'malformed',
           detail: expect.any(String),

@@ -1,0 +1,99 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { project } from '../../src/audit/project.ts';
+import { readHistory } from '../../src/audit/read.ts';
+import { defaultPolicy } from '../../src/contract/policy.ts';
+import { fakeWorld } from '../helpers/fake-activities.ts';
+import { approveBySignal, approveByUpdate } from '../helpers/honest.ts';
+import { flood, junk, knownSignals, payloadOf, unknownSignals } from '../helpers/raw-messages.ts';
+import { closeAs, devServer, gateOpen, until, withIncident, type Incident } from '../helpers/workflow-env.ts';
+
+/** `npm run hurt`: the whole flood, against a server as it comes. Else a small one, against a server with small limits. */
+const isFull = process.env['HURT'] === 'full';
+const sizes = isFull ? [10_000, 25_000] : [2_500];
+const limits = isFull ? [] : ['history.maximumSignalsPerExecution=600', 'limit.historyCount.suggestContinueAsNew=400'];
+const timeout = 1_200_000;
+
+let env: Awaited<ReturnType<typeof devServer>>;
+beforeAll(async () => {
+  env = await devServer('hurt-flood', limits);
+});
+afterAll(async () => {
+  await env?.stop();
+});
+
+const retract = { ...defaultPolicy.gates.retract, need: 2 };
+const policy = { ...defaultPolicy, gates: { ...defaultPolicy.gates, retract } };
+const stale = { gate: 'retract', digest: `sha256:${'0'.repeat(64)}`, by: 'mallory', run: 'ffffffff-none' };
+/** All of it is junk: none fits, or what fits is about nothing that is open. */
+const messages = [
+  ...[...knownSignals, ...unknownSignals].flatMap((name) => Object.values(junk).map((payloads) => ({ name, payloads }))),
+  ...Array.from({ length: 10 }, () => [
+    { name: 'approve', payloads: [payloadOf({ gate: stale.gate, digest: stale.digest, by: stale.by })] },
+    { name: 'close', payloads: [payloadOf({ outcome: 'dismissed', run: stale.run, by: stale.by, reason: 'x' })] },
+    { name: 'retry', payloads: [payloadOf({ step: 'fenceInbound', run: stale.run, by: stale.by })] },
+  ]).flat(),
+];
+
+/** Everything that the server took is refused on record, and the audit finds each. */
+async function checkRecord(incident: Incident, sent: number): Promise<void> {
+  const { refused } = await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
+  expect(refused.count).toBeGreaterThanOrEqual(sent);
+  expect(await closeAs(incident, 'expelled')).toMatchObject({ outcome: 'expelled' });
+  const audit = project(await readHistory({ kind: 'workflow', id: incident.workflowId, client: env.client }));
+  expect(audit.problems).toEqual([]);
+  expect(audit.messages.filter((message) => message.refused)).toHaveLength(refused.count);
+}
+
+describe.each(sizes)('%i junk signals', (count) => {
+  test('an honest decision by update counts while they come, one by signal within 5 s after', { timeout }, async () => {
+    await withIncident(
+      env,
+      fakeWorld({ policy }),
+      async (incident) => {
+        const { digest } = await gateOpen(incident, 'retract');
+        let isOver = false;
+        const began = Date.now();
+        const flooding = flood(env.address, incident, count, messages).finally(() => (isOver = true));
+        // Well into it. Asked of the server alone: a query has to wait for the worker.
+        while (((await incident.describe()).historyLength ?? 0) < Math.min(count / 10, 3_000))
+          await new Promise((resolve) => setTimeout(resolve, 50));
+        expect(await approveByUpdate(incident, 'bob', digest)).toMatchObject({ accepted: true, have: 1 });
+        expect(isOver).toBe(false);
+        const duringMs = Date.now() - began;
+        const { sent, refused } = await flooding;
+        const floodMs = Date.now() - began;
+        expect(sent + refused).toBe(count);
+        const afterMs = await approveBySignal(incident, 'carol');
+        console.log(
+          JSON.stringify({ count, sent, refusedByServer: refused, floodMs, updateCountedAtMs: duringMs, signalCountedAfterMs: afterMs }),
+        );
+        expect(afterMs).toBeLessThan(5_000);
+        await checkRecord(incident, sent);
+      },
+      { id: `flood-${count}`, built: true },
+    );
+  });
+});
+
+test('signals by the thousand that came while no worker was there do not stop the one that comes', { timeout }, async () => {
+  const count = isFull ? 9_900 : 590;
+  let sent = 0;
+  await withIncident(
+    env,
+    fakeWorld({ policy }),
+    async (incident) => {
+      await until(incident, ({ refused }) => refused.count >= sent, 'all on record', 60_000);
+      expect(await approveByUpdate(incident, 'bob', (await gateOpen(incident, 'retract')).digest)).toMatchObject({ accepted: true });
+      await approveBySignal(incident, 'carol');
+      await checkRecord(incident, sent);
+    },
+    {
+      id: 'flood-before',
+      built: true,
+      before: async (incident) => {
+        ({ sent } = await flood(env.address, incident, count, messages));
+        expect(sent).toBe(count);
+      },
+    },
+  );
+});

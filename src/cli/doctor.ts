@@ -1,6 +1,7 @@
 import type { CliConfig } from '../config.ts';
 import type { TemporalSession } from '../temporal.ts';
 import type { Answer, Cli } from './cli.ts';
+import { chatChecks } from './doctor-chat.ts';
 import { about, type Check, type Finding } from './doctor-finding.ts';
 import { localChecks } from './doctor-local.ts';
 import { nodeChecks } from './doctor-node.ts';
@@ -16,7 +17,7 @@ const answerMs = 3_800;
 export async function doctor(cli: Cli): Promise<Answer> {
   const { config } = cli;
   const until = Date.now() + answerMs;
-  const here = [...nodeChecks(cli), ...localChecks(config)].map((check) => looked(check, until));
+  const here = [...nodeChecks(cli), ...localChecks(config), ...chatChecks(cli)].map((check) => looked(check, until));
   const there = askTemporal(cli, config, until);
   const [temporal, ...others] = await cli.working('checking', Promise.all([there, ...here]));
   const findings = [...temporal, ...others];

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { createServer } from 'node:http';
 import { mkdirSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -59,6 +60,41 @@ test('policy and contacts: good, bad, none', async () => {
       found: expect.stringContaining('ENOENT'),
     });
   }
+});
+
+test('chat: not configured, half configured, a refused token, a bad and an empty people file, and well', async () => {
+  const token = 'xoxb-c4n4ry-token';
+  const slack = createServer((request, response) => {
+    const isKnown = request.headers.authorization === `Bearer ${token}`;
+    const answer = isKnown ? { ok: true, team: 'ops', user: 'cordon' } : { ok: false, error: 'invalid_auth' };
+    response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(answer));
+  });
+  await new Promise<void>((resolve) => slack.listen(0, '127.0.0.1', resolve));
+  const address = slack.address();
+  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  const people = join(dir, 'people.yaml');
+  writeFileSync(people, 'U0123ABCD: alice\n');
+  const well = {
+    CORDON_SLACK_BOT_TOKEN: token,
+    CORDON_SLACK_SIGNING_SECRET: 'c4n4ry-signing-secret',
+    CORDON_CHAT_CHANNEL: 'C0123ABCD',
+    CORDON_CHAT_PEOPLE_FILE: people,
+    CORDON_SLACK_API_URL: `http://127.0.0.1:${port}/api/`,
+  };
+  const { report } = await doctorSays(env);
+  expect(report.findings.map(({ check }) => check)).not.toContain('chat');
+  const found = await finding('chat', well);
+  expect(found).toMatchObject({ state: 'ok', found: 'Slack knows the bot as cordon of ops; 1 people in the people file' });
+  const { CORDON_SLACK_SIGNING_SECRET: _left, ...half } = well;
+  expect(await finding('chat', half)).toMatchObject({ state: 'fail', found: expect.stringContaining('CORDON_SLACK_SIGNING_SECRET') });
+  const refused = await finding('chat', { ...well, CORDON_SLACK_BOT_TOKEN: 'xoxb-another-c4n4ry' });
+  expect(refused).toMatchObject({ state: 'fail', found: 'Slack refuses the bot token: invalid_auth' });
+  expect(JSON.stringify([found, refused])).not.toContain('c4n4ry');
+  writeFileSync(people, 'alice: U0123ABCD\n');
+  expect(await finding('chat', well)).toMatchObject({ state: 'fail', found: expect.stringContaining('people.yaml') });
+  writeFileSync(people, '');
+  expect(await finding('chat', well)).toMatchObject({ state: 'warn', found: expect.stringContaining('nobody can decide') });
+  slack.close();
 });
 
 /** The built command, with its evidence on a disk of its own. */

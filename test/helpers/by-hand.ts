@@ -158,7 +158,7 @@ export class ByHand {
   }
 
   #ported(word: string, service: string): string {
-    return word.replace(/(^|:)(\d{4,5})$/, (_whole, before: string, port: string) => `${before}${this.port(port, service)}`);
+    return word.replaceAll(/(^|:)(\d{4,5})(?=$|\/)/g, (_whole, before: string, port: string) => `${before}${this.port(port, service)}`);
   }
 }
 

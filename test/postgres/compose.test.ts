@@ -155,10 +155,16 @@ test(
   async () => {
     await hand.up(['temporal', 'temporal-namespace', 'worker', 'worker-2', 'chat']);
     expect(hand.run('temporal-namespace')).toMatchObject({ code: 0, output: expect.stringContaining('keeps closed runs 720h') });
-    const report = z
-      .looseObject({ findings: z.array(z.object({ check: z.string(), state: z.string(), found: z.string() })) })
-      .parse(cordon('doctor'));
-    expect(report.findings.filter(({ state }) => state === 'fail')).toEqual([]);
+    const Report = z.looseObject({ findings: z.array(z.object({ check: z.string(), state: z.string(), found: z.string() })) });
+    // Its own time limits are short: on a machine this busy it may have to look again.
+    const report = await waitUntil(
+      'doctor to have nothing to mend',
+      async () => {
+        const found = Report.parse(cordon('doctor'));
+        return found.findings.every(({ state }) => state !== 'fail') && found;
+      },
+      { timeoutMs: 90_000, everyMs: 1_000 },
+    );
     for (const check of ['Temporal', 'namespace', 'search attributes', 'worker', 'admin key', 'evidence folder']) {
       expect(report.findings.find((finding) => finding.check === check)).toMatchObject({ state: 'ok' });
     }

@@ -110,11 +110,8 @@ export function parseChatConfig(env: Env = processEnv()) {
     secretOf(values, 'CORDON_SLACK_SIGNING_SECRET'),
     'CORDON_SLACK_SIGNING_SECRET or CORDON_SLACK_SIGNING_SECRET_FILE',
   );
-  const listen = values.CORDON_CHAT_LISTEN;
-  const colon = listen.lastIndexOf(':');
   return {
-    host: listen.slice(0, colon).replace(/^\[|\]$/g, ''),
-    port: Number(listen.slice(colon + 1)),
+    listen: values.CORDON_CHAT_LISTEN,
     botToken,
     signingSecret,
     channel: needed(values.CORDON_CHAT_CHANNEL, 'CORDON_CHAT_CHANNEL'),

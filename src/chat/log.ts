@@ -1,10 +1,5 @@
 import { LogLevel, type Logger as BoltLogger } from '@slack/bolt';
-import { pino, type Logger } from 'pino';
-
-/** One JSON line each; incident, gate and person stand beside the message where there are any. */
-export function chatLog(level: string): Logger {
-  return pino({ level, base: { service: 'cordon-chat' } });
-}
+import type { Logger } from 'pino';
 
 /** What Bolt and its client say, in our log. What they say for debugging holds whole requests: left out. */
 export function boltLog(log: Logger): BoltLogger {

@@ -1,10 +1,13 @@
 import { once } from 'node:events';
 import { ConfigError, parseChatConfig, type Env } from '../config.ts';
+import { splitListen } from '../observe/listen.ts';
+import { createLog } from '../observe/log.ts';
+import { scrubberOf } from '../observe/scrub.ts';
 import { loadTemporalSettings } from '../temporal.ts';
 import { ChatApp } from './app.ts';
 import { Cards } from './cards.ts';
 import { Decisions } from './decide.ts';
-import { boltLog, chatLog } from './log.ts';
+import { boltLog } from './log.ts';
 import { loadPeople, PeopleError } from './people.ts';
 import { chatServer, type Health } from './server.ts';
 import { SignatureCheck } from './signature.ts';
@@ -26,7 +29,7 @@ export async function runChat(env: Env): Promise<void> {
     if (!(error instanceof PeopleError)) throw error;
     throw new ConfigError([{ variable: 'CORDON_CHAT_PEOPLE_FILE', expected: 'Slack user ids and names', got: error.message }]);
   });
-  const log = chatLog(config.logLevel);
+  const log = createLog(config.logLevel, scrubberOf([config.botToken, config.signingSecret]), { service: 'cordon-chat' });
   const temporal = new LazyTemporal(settings);
   const card = { decisions: config.decisions, uiUrl: config.temporalUiUrl, namespace: settings.namespace };
   const { botToken: token, slackApiUrl: apiUrl, channel } = config;
@@ -35,7 +38,8 @@ export async function runChat(env: Env): Promise<void> {
   const app = new ChatApp({ config, env, temporal, decisions: new Decisions(temporal, card, log), watch, log });
   const health = (): Health => ({ ok: watch.temporal === 'ok' && watch.slack === 'ok', temporal: watch.temporal, slack: watch.slack });
   const server = chatServer({ signatures: new SignatureCheck(config.signingSecret), bolt: app.listener, health, log });
-  server.listen(config.port, config.host);
+  const { host, port } = splitListen(config.listen);
+  server.listen(port, host);
   await once(server, 'listening');
   const { address, namespace } = settings;
   log.info({ listen: server.address(), address, namespace, channel, decisions: config.decisions }, 'cordon chat is ready');

@@ -5,9 +5,10 @@ import { observeActivities } from './activity-observer.ts';
 import { zeroCounters } from './counters.ts';
 import { serveHealth } from './health.ts';
 import { asAddress } from './listen.ts';
-import { createLog, sdkLogger, type Log } from './log.ts';
+import { createLog, type Log } from './log.ts';
 import { watchOverview } from './overview.ts';
 import { scrubberOf } from './scrub.ts';
+import { sdkLogger } from './sdk-log.ts';
 import type { Tracing } from './tracing.ts';
 
 /** What decides how a worker is seen. */

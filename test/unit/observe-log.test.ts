@@ -2,7 +2,8 @@ import { ApplicationFailure } from '@temporalio/common';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { toApplicationFailure } from '../../activities/failures.ts';
-import { createLog, sdkLogger } from '../../src/observe/log.ts';
+import { createLog } from '../../src/observe/log.ts';
+import { sdkLogger } from '../../src/observe/sdk-log.ts';
 import { scrubberOf } from '../../src/observe/scrub.ts';
 import { StigmemNetworkError } from '../../src/stigmem/errors.ts';
 
@@ -15,7 +16,7 @@ const Line = z.looseObject({ level: z.string(), time: z.string(), msg: z.string(
 
 function logged(level: Parameters<typeof createLog>[0] = 'trace') {
   const raw: string[] = [];
-  const log = createLog(level, scrubberOf(Object.values(secrets)), { write: (text: string) => void raw.push(text) });
+  const log = createLog(level, scrubberOf(Object.values(secrets)), { destination: { write: (text: string) => void raw.push(text) } });
   return { log, raw, lines: () => raw.map((text) => Line.parse(JSON.parse(text))) };
 }
 

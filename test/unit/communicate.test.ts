@@ -1,6 +1,6 @@
 import { Client, Connection } from '@temporalio/client';
 import { MockActivityEnvironment } from '@temporalio/testing';
-import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -18,6 +18,7 @@ const secret = 'hook-canary';
 let server: Server;
 let base = '';
 let hookStatus = 200;
+let answersAs = 'node-ours';
 let posts: { key: string; body: { kind: string; notice?: string; text: string } }[] = [];
 let dir = '';
 let planId = '';
@@ -44,6 +45,8 @@ beforeAll(async () => {
     request.on('end', () => {
       if (request.url === '/v1/federation/peers')
         return response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ peers }));
+      if (request.url === '/.well-known/stigmem')
+        return response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ node_id: answersAs, node_url: base }));
       posts.push({ key: String(request.headers['idempotency-key']), body: JSON.parse(Buffer.concat(parts).toString()) });
       return response.writeHead(hookStatus).end();
     });
@@ -55,6 +58,7 @@ afterAll(() => server.close());
 
 beforeEach(async () => {
   posts = [];
+  answersAs = 'node-ours';
   hookStatus = 200;
   dir = mkdtempSync(join(tmpdir(), 'communicate-'));
   contactsFile = join(dir, 'contacts.yaml');
@@ -174,6 +178,12 @@ describe('without a webhook', () => {
     expect(result.coverage).toMatchObject([{ seen: 1, complete: false }]);
     await run(() => activities().notifyDownstream({ ref: ref('live', '2026-11-23T04:00:00.000Z'), facts: { ...facts(), plan: null } }));
     expect(await filesOf()).toHaveLength(2);
+  });
+
+  it('tells nobody when another node answers: its peers are other people', async () => {
+    answersAs = 'node-other';
+    await expect(run(() => activities().notifyDownstream({ ref: ref(), facts: facts() }))).rejects.toThrow('node-other');
+    expect(existsSync(join((await store()).dir, 'files'))).toBe(false);
   });
 
   it('addresses every owner of local agents, since callers are not knowable', async () => {

@@ -237,7 +237,7 @@ describe('completeness', () => {
     expect(found.complete).toBe(false);
     expect(found.items.map(({ id }) => id)).toContain(beside);
     const [note] = await ours.sql("SELECT timestamp FROM facts WHERE entity = ? AND relation = 'stigmem:received_from'", [broken]);
-    const why = `GET /v1/facts/${broken}: 500 Internal Server Error: Internal Server Error`;
+    const why = `GET /v1/facts/${broken}: expected success, came 500 Internal Server Error: Internal Server Error`;
     expect(found.unread).toContainEqual({ id: broken, receivedFrom: peer.nodeId, arrivedAt: note?.['timestamp'], why });
   }, 120_000);
 

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 const root = resolve(fileURLToPath(new URL('..', import.meta.url)));
 const results = join(root, '.test', 'results');
 const quick = process.argv.includes('--check');
-const limitMs = 20 * 60_000;
+const limitMs = 35 * 60_000;
 const shownLines = 120;
 
 const bin = (name) => join(root, 'node_modules', '.bin', name);

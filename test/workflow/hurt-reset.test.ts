@@ -58,11 +58,11 @@ async function gateOpen(incident: Incident, gate: string) {
   return gateOpenSoon(incident, gate);
 }
 
-/** Nothing failed in this history but the task that the reset itself names. */
+/** No code failed in this history: a task that ended the run while a signal waited is tried again by the server, without a failure. */
 async function failedTasks(incident: Incident): Promise<string[]> {
   const { events } = await incident.fetchHistory();
   return (events ?? []).flatMap(({ workflowTaskFailedEventAttributes: failed }) =>
-    failed && !failed.newRunId ? [failed.failure?.message ?? String(failed.cause)] : [],
+    failed?.failure && !failed.newRunId ? [failed.failure.message ?? ''] : [],
   );
 }
 

@@ -36,8 +36,8 @@ export function jobsOf(runs: readonly DryRun[], seed: number, deaths: number): {
     .map((point) => ({ ...point, ...requestOf(point, runs) }));
   const jobs = [
     ...dying(inside, 'inside'),
-    ...gates.map(({ scenario, gate }) => job('gate', scenario, endAtGate(gate, 'kill'))),
-    ...gates.map(({ scenario, gate }) => job('sigterm', scenario, endAtGate(gate, 'term'))),
+    ...gates.map(({ scenario, gate }) => job('gate', scenario, endAtGate({ [gate]: 'kill' }))),
+    ...gates.map(({ scenario, gate }) => job('sigterm', scenario, endAtGate({ [gate]: 'term' }))),
     // Each request meets each kind of death, in runs that hold different requests and different kinds.
     ...nodeMoments.flatMap((_, turn) =>
       spaced(requests, deaths, ({ request }) => request).map((those) => {
@@ -62,7 +62,7 @@ export function jobsOf(runs: readonly DryRun[], seed: number, deaths: number): {
       'second',
       2,
     ),
-    ...gates.map(({ scenario, gate }) => job('second', scenario, endAtGate(gate, 'kill'), 2)),
+    ...gates.map(({ scenario, gate }) => job('second', scenario, endAtGate({ [gate]: 'kill' }), 2)),
   ];
   const tally = { random: 0, made: 0, sigterm: 0, server: { kills: 0 } };
   const draw = (n: number): { readonly run: DryRun; readonly delays: number[] } => {

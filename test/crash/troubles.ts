@@ -9,12 +9,14 @@ export function dieAt(...points: readonly string[]): Trouble {
   return { name: `SIGKILL ${points.join(', ')}`, points };
 }
 
-/** The worker ends while the gate waits; the decision comes while nobody is there. */
-export function endAtGate(wanted: string, by: 'kill' | 'term'): Trouble {
+/** The worker ends while these gates wait; the decisions come while nobody is there. */
+export function endAtGate(gates: Readonly<Record<string, 'kill' | 'term'>>): Trouble {
+  const named = Object.entries(gates).map(([gate, by]) => `${by === 'kill' ? 'SIGKILL' : 'SIGTERM'} gate ${gate}`);
   return {
-    name: `${by === 'kill' ? 'SIGKILL' : 'SIGTERM'} gate ${wanted}`,
+    name: named.join(', '),
     atGate: (lane) => async (gate, decide) => {
-      if (gate === wanted) await lane.crew[by](decide);
+      const by = gates[gate];
+      if (by) await lane.crew[by](decide);
       else await decide();
     },
   };

@@ -36,7 +36,7 @@ test.each([[['list', '--json']], [['show', 'node-1', '--json']]])(
     const env = { PATH: process.env['PATH'] ?? '', TEMPORAL_ADDRESS: address, TEMPORAL_CONFIG_FILE: '/nonexistent/temporal.toml' };
     const child = spawn(process.execPath, [join(repoRoot, 'bin', 'cordon.js'), ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
     const [out, err, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'exit')]);
-    expect(err).toMatch(/^cordon: no answer within \d+ ms\nnext: cordon doctor\n$/);
+    expect(err).toMatch(/^cordon: no answer within \d+ ms\nnext: check TEMPORAL_ADDRESS and TEMPORAL_NAMESPACE, then: cordon doctor\n$/);
     expect(JSON.parse(out)).toMatchObject({ exitCode: 4 });
     expect(code).toBe(4);
   },

@@ -181,9 +181,13 @@ describe('docs/how-to/deploy.md', () => {
       const { address, namespace, connectionOptions } = loadTemporalSettings({ TEMPORAL_CONFIG_FILE: file, TEMPORAL_PROFILE: profile });
       expect(text).toContain(`address = "${address}"`);
       expect(text).toContain(`namespace = "${namespace}"`);
-      expect(connectionOptions.tls).toBeTruthy();
       expect(connectionOptions.apiKey).toBe(text.includes('api_key') ? '…' : undefined);
-      expect(text.includes('client_cert_path')).toBe(JSON.stringify(connectionOptions.tls).includes('clientCertPair'));
+      const bytes = new TextEncoder().encode('a certificate');
+      expect(connectionOptions.tls).toEqual({
+        ...(text.includes('server_name') ? { serverNameOverride: 'temporal.internal' } : {}),
+        ...(text.includes('server_ca_cert_path') ? { serverRootCACertificate: bytes } : {}),
+        ...(text.includes('client_cert_path') ? { clientCertPair: { crt: bytes, key: bytes } } : {}),
+      });
     }
   });
 });

@@ -149,48 +149,33 @@ export function containActivities(deps: Deps) {
       await assertBoundNode(deps, ref);
       const sealed = await seal(deps, ref, 'revokeTokens after', 'tokens', { left, refused: refusedIds });
       const evidence = headOf(sealed);
+      // A node may write these events where its own audit routes don't show them: none at all is no proof of none.
+      const shows = [...before.items, ...after.items].some(({ event_type }) => event_type.startsWith('capability_'));
       const coverage = [
         {
           what: 'capability tokens',
           seen: Math.max(live.length, first.live.length),
-          complete: after.complete && live.length === 0 && first.live.length === 0,
-          why: 'no route lists tokens; ids come from the audit, which names the issuer and not the subject',
+          complete: after.complete && shows && live.length === 0 && first.live.length === 0,
+          why: shows
+            ? 'no route lists tokens; ids come from the audit, which names the issuer and not the subject'
+            : 'no route lists tokens, and the audit shows no event of any token, as it does on nodes that hide them',
         },
       ];
-      if (ref.mode === 'drill')
-        return {
-          outcome: 'unverified',
-          way: 'http',
-          changed: 0,
-          detail: `DRILL: would revoke ${theirs.length} tokens`,
-          coverage,
-          evidence,
-        };
+      const ended = { way: 'http' as const, changed: 0, coverage, evidence };
+      if (ref.mode === 'drill') return { ...ended, outcome: 'unverified', detail: `DRILL: would revoke ${theirs.length} tokens` };
       const others = live.length - liveTheirs.length;
-      if (left.length === 0 && others === 0 && after.complete) {
-        return {
-          outcome: 'verified',
-          way: 'http',
-          changed: theirs.length,
-          detail: `${theirs.length === 0 ? 'zero tokens found' : `${theirs.length} tokens revoked and read back`}; ${first.events ?? before.items.length} audit events read`,
-          coverage,
-          evidence,
-        };
-      }
+      const found = theirs.length === 0 ? 'zero tokens found' : `${theirs.length} tokens revoked and read back`;
+      const read = `${first.events ?? before.items.length} audit events read`;
+      if (left.length === 0 && others === 0 && after.complete && shows)
+        return { ...ended, outcome: 'verified', changed: theirs.length, detail: `${found}; ${read}` };
       const why =
         left.length > 0
           ? `${left.length} tokens of the peer could not be revoked with this key.`
-          : `${others} live tokens were issued here, and over HTTP nobody can see whether the peer is their subject.`;
-      const how = `On the node's host: SELECT token_id, subject FROM capability_tokens WHERE revoked_at IS NULL; revoke those of the peer as their issuer: POST /v1/federation/capability-tokens/{id}/revoke.`;
-      return {
-        outcome: 'unverified',
-        way: 'manual',
-        changed: theirs.length - left.length,
-        detail: why,
-        manual: { why, how },
-        coverage,
-        evidence,
-      };
+          : others > 0
+            ? `${others} live tokens were issued here, and over HTTP nobody can see whether the peer is their subject.`
+            : `${found}; ${read}, ${shows ? 'and the audit could not be read to its end' : 'none of them about a token, and a node may hide those'}: over HTTP nobody can tell.`;
+      const how = `On the node's host: SELECT id, issuer, subject FROM capability_tokens WHERE revoked_at IS NULL; revoke those of the peer as their issuer: POST /v1/federation/capability-tokens/{id}/revoke.`;
+      return { ...ended, outcome: 'unverified', way: 'manual', changed: theirs.length - left.length, detail: why, manual: { why, how } };
     },
 
     /** Its API and agent keys stay good behind every fence, and HTTP can neither list nor delete another entity's. */

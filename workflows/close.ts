@@ -1,4 +1,4 @@
-import { condition, ParentClosePolicy, startChild, workflowInfo } from '@temporalio/workflow';
+import { condition, ParentClosePolicy, patched, startChild, workflowInfo } from '@temporalio/workflow';
 import { canonicalJson, planHash, sha256Id } from '../src/contract/canonical.ts';
 import { stepsByPhase, type Outcome, type Step } from '../src/contract/names.ts';
 import type { CloseRequest, IncidentResult } from '../src/contract/schemas.ts';
@@ -77,6 +77,7 @@ export async function close(incident: Incident, ending: Exclude<Closing, 'switch
   const outcome = 'duplicateOf' in ending ? 'duplicate' : ending.closedAs;
   turnAway(incident);
   if (outcome === 'expelled') recordNotDone(incident);
+  if (outcome === 'dismissed') recordCutOff(incident);
   state.pending = {};
   state.gates = {};
   if (outcome === 'dismissed') await undoContainment(incident);
@@ -149,6 +150,17 @@ function recordNotDone(incident: Incident): void {
       way: 'none',
       detail: `not done when the incident was closed${why === undefined ? '' : `: ${why}`}`,
     });
+  }
+}
+
+/** Dismissed while a step was under way or stuck: a notice may be out all the same, so the report must not be silent about it. */
+function recordCutOff(incident: Incident): void {
+  const cutOff = [...incident.begun].filter((name) => !incident.isDone(name));
+  if (cutOff.length === 0 || !patched('cut-off-is-told')) return;
+  for (const name of cutOff) {
+    const why = incident.state.pending[name]?.why ?? 'it was under way';
+    const detail = `not finished when the incident was dismissed, and may have taken effect in part: ${why}`;
+    incident.record(name, { outcome: 'unverified', way: 'none', detail });
   }
 }
 

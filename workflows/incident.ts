@@ -39,6 +39,7 @@ export class Incident {
   readonly closeRequests: (CloseRequest & { readonly runNamed: string })[] = [];
   /** Steps and desks at work: continue-as-new waits until there are none. */
   busy = 0;
+  readonly begun = new Set<Step>();
   messages = 0;
   /** How many of them were signals. */
   signals = 0;
@@ -60,9 +61,7 @@ export class Incident {
     return { current: workflowInfo().runId, recorded: this.state.recordedRun };
   }
 
-  now(): string {
-    return new Date().toISOString();
-  }
+  now = (): string => new Date().toISOString();
 
   ref(phase: Phase = this.state.phase): IncidentRef {
     const { workflowId, firstExecutionRunId } = workflowInfo();
@@ -294,7 +293,7 @@ export class Incident {
     return statusOf(this.state, { incident: workflowId, runId, extra: drill });
   }
 
-  tallyOf(open: OpenGate): { have: number; need: number } {
+  tallyOf(open: OpenGate): ReturnType<typeof tally> {
     return tally(open, this.state.policy);
   }
 }

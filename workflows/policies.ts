@@ -9,7 +9,7 @@ const heartbeatTimeout = '5s';
 
 /** Reads and single settings: seconds of work. Give up within a minute, so that status says soon what is stuck. */
 const quick = { startToCloseTimeout: '40s', scheduleToCloseTimeout: '75s', heartbeatTimeout } as const;
-const quickRetry = { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '10s', maximumAttempts: 5 } as const;
+const quickRetry = { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '10s', maximumAttempts: 6 } as const;
 
 /** Walks over all the node has of the peer: minutes, with a heartbeat for each page. */
 const long = { startToCloseTimeout: '6h', scheduleToCloseTimeout: '12h', heartbeatTimeout } as const;

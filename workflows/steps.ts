@@ -50,6 +50,7 @@ export async function insist<T>(
   look?: Act<StepResult>,
 ): Promise<T | undefined> {
   incident.busy += 1;
+  incident.begun.add(name);
   let hint: string | undefined;
   try {
     for (let waitMs = firstWaitMs; ; waitMs = Math.min(waitMs * 2, longestWaitMs)) {

@@ -5,7 +5,7 @@ import { incidentId, workflowType } from '../contract/names.ts';
 import { Status, type Status as StatusAnswer } from '../contract/schemas.ts';
 import { isNoWorker, isNotFound, withDeadline, type TemporalSession } from '../temporal.ts';
 import { CliError } from './exit.ts';
-import { clean } from './text.ts';
+import { clean, shellWord } from './text.ts';
 
 /** How long the worker, and how long the server alone, may take: 5 s in all with nobody alive. */
 export const workerMs = 2_800;
@@ -104,6 +104,9 @@ export async function ask(
   }
 }
 
+/** What the server answers when a run has its fill of signals: 10,000, where nobody changed that. */
+const signalLimit = 'exceeded workflow execution limit for signal events';
+
 /**
  * Sends a signal; only the server has to be alive.
  * @param requestId - the server takes a signal with the same one once, however often it is sent
@@ -126,6 +129,10 @@ export async function send(
   };
   await withDeadline(client, ms, () => client.workflowService.signalWorkflowExecution(request)).catch((error: unknown) => {
     if (isNotFound(error)) throw new CliError('failed', `${clean(id)} is closed: it takes no more messages`, 'cordon list');
+    if (error instanceof Error && error.message.includes(signalLimit)) {
+      const said = `${clean(id)} was flooded: the server takes no more signals for this run. The next run, which a worker begins, takes them.`;
+      throw new CliError('failed', said, `cordon show ${shellWord(id)}`);
+    }
     throw error;
   });
 }

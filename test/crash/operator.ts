@@ -3,7 +3,7 @@ import type { Client } from '@temporalio/client';
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { decideUpdate, amendUpdate, planQuery, statusQuery } from '../../src/contract/messages.ts';
-import { defaultTaskQueue, workflowType, type Gate } from '../../src/contract/names.ts';
+import { defaultTaskQueue, stepsByPhase, workflowType, type Gate } from '../../src/contract/names.ts';
 import type { IncidentResult, PlanAnswer, Status } from '../../src/contract/schemas.ts';
 import { waitUntil } from '../../src/lab/processes.ts';
 import type { PeerCompromise } from '../../workflows/index.ts';
@@ -115,9 +115,18 @@ export class Operator {
   }
 
   async close(outcome: 'expelled' | 'dismissed'): Promise<void> {
+    if (outcome === 'dismissed') await this.told();
     const { run } = await this.status();
     await this.signal('close', { outcome, run, by: 'alice', reason: 'the matrix' });
     await this.approve(outcome === 'expelled' ? 'close' : 'restore');
+  }
+
+  /** Nobody dismisses an incident while its notices go out: the report would rightly be another one. */
+  async told(): Promise<void> {
+    await this.#sure('the notices to be out', async () => {
+      const { steps } = await this.status();
+      return stepsByPhase.communicate.every((name) => steps.some((step) => step.name === name)) || undefined;
+    });
   }
 
   /** What people see without a worker. */

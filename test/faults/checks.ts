@@ -65,7 +65,7 @@ const findings: readonly { readonly route: RegExp; readonly faults: RegExp; read
   },
 ];
 
-const maxAttempts = { undoFacts: 8 } as const;
+const maxAttempts = { undoFacts: 8, others: 6 } as const;
 
 /** Everything that is wrong about how one cell ended, in words; empty when nothing is. */
 export function wrongAbout(cell: Cell): string[] {
@@ -90,7 +90,7 @@ export function wrongAbout(cell: Cell): string[] {
     if (!isWebhook && !why.includes(route)) wrong.push(`why does not name ${route}: ${why}`);
     if (!/^[A-Z].{20,}\. It tries again by itself within .*cordon retry\|done\|skip <incident> \w+ --by <you>/.test(how))
       wrong.push(`how does not say what to do: ${how}`);
-    const most = failureTypes[type].retryable ? (cell.activity === 'undoFacts' ? maxAttempts.undoFacts : 5) : 1;
+    const most = failureTypes[type].retryable ? (cell.activity === 'undoFacts' ? maxAttempts.undoFacts : maxAttempts.others) : 1;
     const least = failureTypes[type].retryable ? 2 : 1;
     if (cell.failures.length > most || cell.failures.length < least)
       wrong.push(`${cell.failures.length} attempts, expected ${least} to ${most}`);

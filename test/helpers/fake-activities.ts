@@ -12,8 +12,8 @@ export interface FakeWorld {
   policy: Policy;
   /** Facts in the plan by id, with the proposed action. */
   facts: Map<string, PlanItem['action']>;
-  /** Activities that fail, with which failure, and how often (Infinity: until deleted). */
-  failing: Map<string, { type: FailureType; times: number }>;
+  /** Activities that fail, with which failure, and how often (Infinity: until deleted); `attempt`: as an attempt that died does. */
+  failing: Map<string, { type: FailureType; times: number; of?: 'attempt' }>;
   /** Steps that end in another way than verified. */
   results: Map<string, Partial<StepResult>>;
   /** How often each activity was called; `undoFacts` counts each fact undone. */
@@ -69,10 +69,11 @@ export function fakeActivities(world: FakeWorld): Activities {
   const run = () => activityInfo().workflowExecution?.runId ?? '';
   const called = (name: string, fails?: FailureType): void => {
     world.calls.set(name, (world.calls.get(name) ?? 0) + 1);
-    const failing = fails ? { type: fails, times: 1 } : world.failing.get(name);
+    const failing: ReturnType<typeof world.failing.get> = fails ? { type: fails, times: 1 } : world.failing.get(name);
     if (!failing || failing.times <= 0) return;
     failing.times -= 1;
-    throw ApplicationFailure.create({ type: failing.type, message: `${name}: ${failing.type} as the test asked`, nonRetryable: true });
+    const nonRetryable = failing.of !== 'attempt';
+    throw ApplicationFailure.create({ type: failing.type, message: `${name}: ${failing.type} as the test asked`, nonRetryable });
   };
   const ended = (name: string, fails?: FailureType): StepResult => {
     called(name, fails);

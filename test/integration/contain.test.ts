@@ -133,8 +133,10 @@ describe('contain, and dismissed again', () => {
       { entity_uri: 'stigmem://peer.test', key_fingerprint: `sha256:${'0'.repeat(64)}` },
     ]);
     expect(await runActivity(contain.revokeTokens, { ref: ref(), peer: peer(), readBack: false })).toMatchObject({
-      outcome: 'verified',
+      outcome: 'unverified',
       detail: expect.stringContaining('zero tokens found'),
+      coverage: [expect.objectContaining({ what: 'capability tokens', seen: 0, complete: false })],
+      manual: { how: expect.stringContaining('capability_tokens') },
     });
     expect(await runActivity(contain.revokeKeys, { ref: ref(), peer: peer(), readBack: false })).toMatchObject({
       outcome: 'unverified',
@@ -148,6 +150,20 @@ describe('contain, and dismissed again', () => {
       outcome: 'unverified',
       manual: { how: expect.stringContaining('cordon done') },
     });
+  });
+
+  test('each statement for the host is one that this node takes', async () => {
+    const steps = [contain.fenceInbound, contain.revokeTokens, contain.revokeKeys];
+    const results = await Promise.all(steps.map((step) => runActivity(step, { ref: ref(), peer: peer(), readBack: true })));
+    const relays = await runActivity(contain.blockRelays, { ref: ref(), peer: scene.peer, readBack: false });
+    const told = [...results, relays]
+      .flatMap(({ detail, warnings, manual }) => [detail, ...(warnings ?? []), manual?.how ?? ''])
+      .join('\n');
+    const statements = told.match(/(?:SELECT|DELETE FROM|UPDATE) \w[^;)\n]*?(?=[;)]|\.(?:\s|$))/gm) ?? [];
+    expect(statements.map((one) => /(?:FROM|UPDATE) (\w+)/.exec(one)?.[1])).toEqual(
+      expect.arrayContaining(['capability_tokens', 'api_keys', 'agent_keys']),
+    );
+    for (const statement of statements) expect(await scene.ours.sql(`EXPLAIN ${statement}`), statement).not.toEqual([]);
   });
 
   test('promotion counts as paused once nothing was promoted while something waits', async () => {

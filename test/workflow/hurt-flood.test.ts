@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { project } from '../../src/audit/project.ts';
 import { readHistory } from '../../src/audit/read.ts';
+import { send } from '../../src/cli/incident.ts';
 import { defaultPolicy } from '../../src/contract/policy.ts';
+import { loadTemporalSettings } from '../../src/temporal.ts';
 import { fakeWorld } from '../helpers/fake-activities.ts';
 import { approveBySignal, approveByUpdate } from '../helpers/honest.ts';
 import { flood, junk, knownSignals, payloadOf, unknownSignals } from '../helpers/raw-messages.ts';
@@ -93,6 +95,13 @@ test('signals by the thousand that came while no worker was there do not stop th
       before: async (incident) => {
         ({ sent } = await flood(env.address, incident, count, messages));
         expect(sent).toBe(count);
+        const further = await flood(env.address, incident, 200, messages);
+        expect(further.refused).toBeGreaterThan(0);
+        sent += further.sent;
+        // Who comes now is told why, and not in the server's words alone.
+        const { client } = env;
+        const session = { client, settings: loadTemporalSettings({ TEMPORAL_ADDRESS: env.address }), close: async () => undefined };
+        await expect(send(session, incident.workflowId, 'note', { text: 'x', by: 'bob' })).rejects.toThrow('takes no more signals');
       },
     },
   );

@@ -135,15 +135,12 @@ describe('close at every phase', () => {
         world.failing.set(step, { type: 'StigmemUnavailable', times: Infinity });
         await withIncident(env, world, async (incident) => {
           await until(incident, (now) => now.state === 'parked' && now.phase === phase, 'parked');
-          const { result } = await closed(incident, outcome);
+          const { result, now } = await closed(incident, outcome);
           const what = result.residual.map((risk) => risk.what);
           // What was never done is no silence: expelled for good with a door open.
-          if (outcome === 'expelled') {
-            expect(what).toEqual(expect.arrayContaining([step, 'undoFacts', 'verifyUndone']));
-            expect(result.residual.find((risk) => risk.what === step)?.why).toContain(
-              `not done when the incident was closed: ${step}: StigmemUnavailable`,
-            );
-          }
+          if (outcome === 'expelled') expect(what).toEqual(expect.arrayContaining([step, 'undoFacts', 'verifyUndone']));
+          const why = outcome === 'expelled' ? 'not done when the incident was closed: ' : 'not finished when the incident was dismissed, ';
+          expect(now.steps.find(({ name }) => name === step)?.detail).toMatch(new RegExp(`^${why}.*${step}: StigmemUnavailable`));
           expect(world.calls.get('liftFences')).toBe(outcome === 'dismissed' ? 1 : undefined);
           expect(world.undone.size).toBe(0);
         });
@@ -203,6 +200,17 @@ describe('close at every phase', () => {
       await incident.signal('retry', { step: 'liftFences', run, by: 'bob' });
       expect(await incident.result()).toMatchObject({ outcome: 'dismissed', residual: [] });
       expect(world.calls.get('liftFences')).toBe(2);
+    });
+  });
+
+  test('dismissed while an attempt at a notice has died and the next is due: the report is not silent about it', async () => {
+    const world = fakeWorld();
+    world.failing.set('notifyPeer', { type: 'WebhookUnavailable', times: Infinity, of: 'attempt' });
+    await withIncident(env, world, async (incident) => {
+      await gateOpen(incident, 'retract');
+      const { result } = await closed(incident, 'dismissed');
+      const why = expect.stringContaining('not finished when the incident was dismissed, and may have taken effect in part');
+      expect(result.residual).toEqual([{ what: 'notifyPeer', why, count: 1 }]);
     });
   });
 

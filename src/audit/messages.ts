@@ -5,7 +5,9 @@ import {
   Decision as DecisionPayload,
   explainIssues,
   Note,
+  signalSchemas,
   StepMessage,
+  updateSchemas,
   Vote,
 } from '../contract/schemas.ts';
 import { samePerson, type Policy } from '../contract/policy.ts';
@@ -42,19 +44,7 @@ interface Context {
   readonly allEvents: readonly HistoryEvent[];
 }
 
-const schemas = {
-  approve: Vote,
-  reject: Vote,
-  amend: Amendment,
-  alert: Alert,
-  note: Note,
-  retry: StepMessage,
-  done: StepMessage,
-  skip: StepMessage,
-  close: CloseRequest,
-  decide: DecisionPayload,
-} as const;
-const signals = ['approve', 'reject', 'amend', 'alert', 'note', 'retry', 'done', 'skip', 'close'];
+const schemas = { signal: signalSchemas, update: updateSchemas };
 const CarriedGates = z.looseObject({
   gates: z.record(
     z.string(),
@@ -149,13 +139,12 @@ function judge(runId: string, event: HistoryEvent, raw: Raw, context: Context, o
     malformed: why,
     refused: true,
   });
-  const known = via === 'signal' ? signals : ['decide', 'amend'];
-  if (!known.includes(name)) return malformed('no such message');
+  if (!Object.hasOwn(schemas[via], name)) return malformed('no such message');
   const [undecodable] = args.flatMap((arg) => ('undecodable' in arg ? [arg.undecodable] : []));
   if (undecodable !== undefined) return malformed(`undecodable: ${undecodable}`);
   if (args.length !== 1) return malformed(`expected exactly one JSON object, got ${args.length} arguments`);
   const payload = onlyValue(args);
-  const parsed = parseAs(name, payload);
+  const parsed = parseAs(via, name, payload);
   if ('wrong' in parsed) return malformed(parsed.wrong);
   if (name === 'decide' || name === 'approve' || name === 'reject') {
     const vote: DecisionPayload = name === 'decide' ? DecisionPayload.parse(payload) : { ...Vote.parse(payload), decision: name };
@@ -185,8 +174,8 @@ function judge(runId: string, event: HistoryEvent, raw: Raw, context: Context, o
   return { ...common, who: `${parsed.by} (as ${identity})`, ...told(name, payload, runId, context, open) };
 }
 
-function parseAs(name: string, payload: unknown): { readonly by: string } | { readonly wrong: string } {
-  for (const [known, schema] of Object.entries(schemas)) {
+function parseAs(via: Raw['via'], name: string, payload: unknown): { readonly by: string } | { readonly wrong: string } {
+  for (const [known, schema] of Object.entries(schemas[via])) {
     if (known !== name) continue;
     const parsed = schema.safeParse(payload);
     if (!parsed.success) return { wrong: explainIssues(parsed.error, payload) };

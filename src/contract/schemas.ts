@@ -105,6 +105,20 @@ export const CloseRequest = z.strictObject({
 });
 export type CloseRequest = z.infer<typeof CloseRequest>;
 
+/** Each signal and update by its name on the wire, with what its one argument must be. */
+export const signalSchemas = {
+  approve: Vote,
+  reject: Vote,
+  amend: Amendment,
+  alert: Alert,
+  note: Note,
+  retry: StepMessage,
+  done: StepMessage,
+  skip: StepMessage,
+  close: CloseRequest,
+} as const;
+export const updateSchemas = { decide: Decision, amend: Amendment } as const;
+
 /** Argument of query `plan`. */
 export const PlanQuery = z.strictObject({ gate: z.enum(gates).optional() });
 

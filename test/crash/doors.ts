@@ -16,6 +16,8 @@ export interface DoorKeeper {
   /** The request is on its way; its answer is not back. */
   readonly meanwhile?: (of: AtDoor) => void;
   readonly after?: (of: AtDoor) => Promise<boolean>;
+  /** The node went away before it answered. */
+  readonly lost?: (of: AtDoor) => void;
 }
 
 export interface Door {
@@ -49,8 +51,12 @@ export async function openDoor(): Promise<Door> {
     });
     answered.catch(() => undefined);
     keeper.meanwhile?.(of);
-    const answer = await answered;
-    const answerBody = await bytesOf(answer);
+    const [answer, answerBody] = await answered
+      .then(async (got) => [got, await bytesOf(got)] as const)
+      .catch((error: unknown) => {
+        keeper.lost?.(of);
+        throw error;
+      });
     if (keeper.after && !(await keeper.after(of))) return void response.destroy();
     const { 'transfer-encoding': _, connection: __, ...headers } = answer.headers;
     response.writeHead(answer.statusCode ?? 502, { ...headers, 'content-length': answerBody.length }).end(answerBody);

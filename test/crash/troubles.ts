@@ -100,6 +100,11 @@ export function nodeDies(deaths: readonly NodeDeath[]): Trouble {
           if (death) await killed(death);
           return death === undefined;
         },
+        // Another death took the node from under it: this one meets the request when it comes again.
+        lost: (of) => {
+          const death = due.get(of);
+          if (death && left.has(death)) seen.set(death.request, death.n - 1);
+        },
       };
     },
     fired: () => left.size === 0,

@@ -1,3 +1,4 @@
+import { isGrpcServiceError } from '@temporalio/client';
 import { defaultPayloadConverter, WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError } from '@temporalio/common';
 import { activityInfo } from '@temporalio/activity';
 import { createHash } from 'node:crypto';
@@ -5,6 +6,9 @@ import { alertSignal, noteSignal } from '../src/contract/messages.ts';
 import type { Alert } from '../src/contract/schemas.ts';
 import type { ClaimAnswer, IncidentRef, PeerRef } from '../src/contract/steps.ts';
 import { effectKey, type Deps } from './deps.ts';
+
+/** gRPC's NOT_FOUND: also what the server says of a workflow that has closed. */
+const notFound = 5;
 
 interface Holder {
   readonly incident: string;
@@ -102,21 +106,26 @@ export function claimActivities(deps: Deps) {
       return { heldBy: null };
     },
 
-    /** Gives a duplicate's alerts to the incident that holds the peer. Done when the server has accepted them. */
+    /** Gives a duplicate's alerts to the incident that holds the peer. Done when the server has accepted them; `gone`: it has closed. */
     async handOverAlerts(input: {
       ref: IncidentRef;
       to: string;
       alerts: readonly Alert[];
       reportedBy?: string;
       reason?: string;
-    }): Promise<{ handedOver: number }> {
+    }): Promise<{ handedOver: number; gone?: true }> {
       const { ref, to, alerts, reportedBy = 'cordon', reason = 'no reason given' } = input;
       const once = (item: string, name: string, payload: object) => signalOnce(to, effectKey(ref, `handOver ${item}`), name, payload);
-      for (const [n, alert] of alerts.entries()) await once(`alert ${n}`, alertSignal.name, alert);
-      await once('note', noteSignal.name, {
-        by: reportedBy,
-        text: `${ref.incident} was started for the same peer and joined with ${alerts.length} alerts: ${reason}`.slice(0, 4_000),
-      });
+      try {
+        for (const [n, alert] of alerts.entries()) await once(`alert ${n}`, alertSignal.name, alert);
+        await once('note', noteSignal.name, {
+          by: reportedBy,
+          text: `${ref.incident} was started for the same peer and joined with ${alerts.length} alerts: ${reason}`.slice(0, 4_000),
+        });
+      } catch (error) {
+        if (!isGrpcServiceError(error) || error.code !== notFound) throw error;
+        return { handedOver: 0, gone: true };
+      }
       return { handedOver: alerts.length };
     },
 

@@ -3,7 +3,7 @@ import type { IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts'
 import { findCapabilities } from '../src/stigmem/capabilities.ts';
 import { StigmemHttpError } from '../src/stigmem/errors.ts';
 import { collectAudit, collectQuarantine } from '../src/stigmem/paging.ts';
-import { assertBoundNode, cancelSignal, evidenceOf, firstSealed, headOf, seal, type Deps } from './deps.ts';
+import { assertBoundNode, cancelSignal, type Deps, evidenceOf, firstSealed, headOf, isOf, seal } from './deps.ts';
 import { fence } from './fences.ts';
 import { beat } from './heartbeat.ts';
 
@@ -145,7 +145,11 @@ export function containActivities(deps: Deps) {
         }
       }
       const after = await look();
-      const left = tokens(after.items).filter(({ fact_id }) => theirs.some((token) => token.fact_id === fact_id));
+      const still = tokens(after.items);
+      const left = still.filter(
+        ({ fact_id, entity_uri }) =>
+          theirs.some((token) => token.fact_id === fact_id) || (entity_uri !== null && names.includes(entity_uri)),
+      );
       await assertBoundNode(deps, ref);
       const sealed = await seal(deps, ref, 'revokeTokens after', 'tokens', { left, refused: refusedIds });
       const evidence = headOf(sealed);
@@ -163,7 +167,7 @@ export function containActivities(deps: Deps) {
       ];
       const ended = { way: 'http' as const, changed: 0, coverage, evidence };
       if (ref.mode === 'drill') return { ...ended, outcome: 'unverified', detail: `DRILL: would revoke ${theirs.length} tokens` };
-      const others = live.length - liveTheirs.length;
+      const others = still.length - left.length;
       const found = theirs.length === 0 ? 'zero tokens found' : `${theirs.length} tokens revoked and read back`;
       const read = `${first.events ?? before.items.length} audit events read`;
       if (left.length === 0 && others === 0 && after.complete && shows)
@@ -228,7 +232,7 @@ export function containActivities(deps: Deps) {
         ({ quarantine_status: status, received_from: from }) => status === 'pending' && peer.nodeIds.includes(from ?? ''),
       ).length;
       const firstLook = (await (await evidenceOf(deps, ref)).entries()).find(
-        ({ kind, round }) => kind === 'promotions' && round === ref.round,
+        ({ key, kind, round }) => isOf(ref, key) && kind === 'promotions' && round === ref.round,
       );
       const sealed = await seal(deps, ref, readBack ? `pausePromotion read back ${ref.at}` : 'pausePromotion', 'promotions', {
         promoted,

@@ -2,6 +2,8 @@ import { Context } from '@temporalio/activity';
 import type { Client } from '@temporalio/client';
 import type { IncidentRef, EvidenceHead } from '../src/contract/steps.ts';
 import { noticeLoss } from './evidence-loss.ts';
+import type { EvidenceEntry } from '../src/evidence/entry.ts';
+import { listIncidentFolders } from '../src/evidence/find.ts';
 import { EvidenceStore, type Sealed, type SealRequest } from '../src/evidence/store.ts';
 import type { Stigmem } from '../src/stigmem/client.ts';
 import { StigmemIdentityError } from '../src/stigmem/errors.ts';
@@ -33,6 +35,11 @@ export function cancelSignal(): AbortSignal {
 /** The idempotency key of one item of this incident's round: the same for a retry, a replay and a second worker. */
 export function effectKey(ref: IncidentRef, item: string): string {
   return `${ref.firstRun}:${ref.phase}:${ref.round}:${item}`;
+}
+
+/** Was it sealed by this incident? A later one under the same workflow id shares the folder. */
+export function isOf(ref: IncidentRef, key: string): boolean {
+  return key.startsWith(`${ref.firstRun}:`);
 }
 
 /** The incident's evidence folder. */
@@ -70,6 +77,23 @@ export async function firstSealed(deps: Deps, ref: IncidentRef, item: string): P
   const key = effectKey(ref, item);
   const first = (await store.entries()).find((entry) => entry.key === key);
   return first && store.readJson(`sha256:${first.sha256}`);
+}
+
+/**
+ * What was sealed under this kind or name by this incident, the first look first, and then by others, the newest
+ * first: under the same workflow id earlier on, or under any other. What an older one saw may have been changed since.
+ */
+export async function everSealed(deps: Deps, ref: IncidentRef, wanted: (entry: EvidenceEntry) => boolean): Promise<unknown[]> {
+  const folders = (await listIncidentFolders(deps.evidenceDir)).flatMap(({ incident }) => incident ?? []);
+  const found = await Promise.all(
+    [...new Set([ref.incident, ...folders])].map(async (incident) => {
+      const store = await EvidenceStore.open(deps.evidenceDir, incident, ref.at);
+      return (await store.entries()).filter(wanted).map((entry) => ({ entry, store }));
+    }),
+  );
+  const [own, others] = [true, false].map((mine) => found.flat().filter(({ entry }) => isOf(ref, entry.key) === mine));
+  const newestFirst = (others ?? []).toSorted((a, b) => Date.parse(b.entry.at) - Date.parse(a.entry.at) || b.entry.seq - a.entry.seq);
+  return Promise.all([...(own ?? []), ...newestFirst].map(({ entry, store }) => store.readJson(`sha256:${entry.sha256}`)));
 }
 
 /** The head of the chain, as history carries it. */

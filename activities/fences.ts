@@ -1,10 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { Residual } from '../src/contract/schemas.ts';
 import type { IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts';
-import { listIncidentFolders } from '../src/evidence/find.ts';
-import { EvidenceStore } from '../src/evidence/store.ts';
 import { Peer } from '../src/stigmem/wire.ts';
-import { assertBoundNode, cancelSignal, evidenceOf, headOf, requestOf, seal, type Deps } from './deps.ts';
+import { assertBoundNode, cancelSignal, everSealed, evidenceOf, headOf, requestOf, seal, type Deps } from './deps.ts';
 import { clusterOf } from './peers.ts';
 
 /** Every tenant that cordon sets begins with this: so a fence is recognised, whoever left it. */
@@ -21,6 +19,7 @@ const fenceMap = { 'cordon-fence': 'default' } as const;
 
 const originalKind = 'originalFences';
 const originalName = (peerId: string): string => `original tenants of ${peerId}`;
+const originalKey = (ref: IncidentRef, peerId: string): string => `${ref.firstRun}:originals:${peerId}`;
 
 type Side = 'ingest_tenant' | 'pull_tenant';
 
@@ -121,6 +120,8 @@ export async function lift(
     const target = wanted.get(row.peer_id);
     return (row.ingest_tenant ?? '') !== target?.ingest_tenant || (row.pull_tenant ?? '') !== target.pull_tenant;
   });
+  for (const { peer_id } of wrong)
+    residual.push({ what: `fence on ${peer_id}`, why: 'not lifted: its original values do not read back', count: 1 });
   const detail =
     wrong.length === 0
       ? `original values read back on ${after.length} peers row(s)`
@@ -131,14 +132,14 @@ export async function lift(
 /** What is about to be disturbed: the rows as they are, and of each the first look, for lifting the fence some day. */
 async function sealBefore(deps: Deps, ref: IncidentRef, side: Side, rows: readonly Peer[]): Promise<void> {
   const store = await evidenceOf(deps, ref);
-  const names = new Set((await store.entries()).flatMap(({ kind, name }) => (kind === originalKind ? [name] : [])));
+  const keys = new Set((await store.entries()).map(({ key }) => key));
   // The first look is the original; what a second attempt sees may be our own fence.
-  const fresh = rows.filter((row) => !names.has(originalName(row.peer_id)));
+  const fresh = rows.filter((row) => !keys.has(originalKey(ref, row.peer_id)));
   await store.sealAll([
     { request: requestOf(ref, `${side} before`, 'peers'), content: rows },
     ...fresh.map((row) => ({
       request: {
-        key: `${ref.firstRun}:originals:${row.peer_id}`,
+        key: originalKey(ref, row.peer_id),
         kind: originalKind,
         name: originalName(row.peer_id),
         phase: ref.phase,
@@ -150,20 +151,15 @@ async function sealBefore(deps: Deps, ref: IncidentRef, side: Side, rows: readon
   ]);
 }
 
-/** The tenants a row had before any fence of cordon: from this incident's evidence, else from an older incident's. */
+/** The tenants a row had before any fence of cordon: as this incident saw them, else as the last one before it that did. */
 async function originalOf(
   deps: Deps,
   ref: IncidentRef,
   row: Peer,
 ): Promise<{ original: { ingest_tenant: string; pull_tenant: string }; why?: string }> {
-  const own = await sealedOriginals(await evidenceOf(deps, ref), row.peer_id);
-  const folders = await listIncidentFolders(deps.evidenceDir);
-  const older: Peer[] = [];
-  for (const { incident } of folders) {
-    if (incident === null || incident === ref.incident) continue;
-    older.push(...(await sealedOriginals(await EvidenceStore.open(deps.evidenceDir, incident, ref.at), row.peer_id)));
-  }
-  const found = [...own, ...older];
+  const found = (await everSealed(deps, ref, (entry) => entry.kind === originalKind && entry.name === originalName(row.peer_id))).map(
+    (each) => Peer.parse(each),
+  );
   const side = (name: Side): string | undefined => {
     const clean = found.find((seen) => !(seen[name] ?? '').startsWith(fenceMarker));
     return clean && (clean[name] ?? '');
@@ -172,10 +168,4 @@ async function originalOf(
   const original = { ingest_tenant: ingest ?? '', pull_tenant: pull ?? '' };
   if (ingest !== undefined && pull !== undefined) return { original };
   return { original, why: "only fences of earlier incidents were ever seen on this row; the node's default was set" };
-}
-
-async function sealedOriginals(store: EvidenceStore, peerId: string): Promise<Peer[]> {
-  const entries = await store.entries();
-  const matching = entries.filter(({ kind, name }) => kind === originalKind && name === originalName(peerId));
-  return Promise.all(matching.map(async ({ sha256 }) => Peer.parse(await store.readJson(`sha256:${sha256}`))));
 }

@@ -1,6 +1,7 @@
 import { activityInfo } from '@temporalio/activity';
 import { searchAttributes } from '../src/contract/names.ts';
 import type { Alert, Coverage, StartPayload } from '../src/contract/schemas.ts';
+import { earlierFence } from '../src/contract/steps.ts';
 import type { AlertsHeld, CapturedLocal, HeldAlert, IncidentRef, OpenedRun, PeerRef, ResolvedPeer } from '../src/contract/steps.ts';
 import { holdAlert, suspiciousEvents, type AuditedEvent } from '../src/policy/alerts.ts';
 import { loadPolicy } from '../src/policy/load.ts';
@@ -149,7 +150,7 @@ export function identifyActivities(deps: Deps) {
         coverage,
         warnings: leftovers.map(
           (row) =>
-            `Peers row ${row.peer_id} already carried a fence of cordon (${row.ingest_tenant ?? row.pull_tenant}): it is not taken for the original state.`,
+            `Peers row ${row.peer_id} ${earlierFence} (${row.ingest_tenant ?? row.pull_tenant}): it is not taken for the original state.`,
         ),
         residual: [],
         alerts: held.map((alert) => ({ ...alert, eventIds: alert.eventIds.slice(0, 20) })),

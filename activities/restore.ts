@@ -3,7 +3,7 @@ import type { IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts'
 import { z } from 'zod';
 import { OriginPin } from '../src/stigmem/wire-read.ts';
 import { pinsBefore } from './contain.ts';
-import { assertBoundNode, cancelSignal, evidenceOf, firstSealed, headOf, seal, type Deps } from './deps.ts';
+import { assertBoundNode, cancelSignal, everSealed, firstSealed, headOf, seal, type Deps } from './deps.ts';
 import { lift } from './fences.ts';
 import { StepFailure } from './failures.ts';
 
@@ -31,11 +31,10 @@ export function restoreActivities(deps: Deps) {
       await seal(deps, ref, pinsBeforeRestore, 'pins', before);
       // What an attempt that died took off already was of this containment too.
       const first = z.array(OriginPin).parse(await firstSealed(deps, ref, pinsBeforeRestore));
-      const originals = await originalPins(deps, ref);
-      const originalOf = (own: OriginPin) => originals.find((pin) => pin.entity_uri === own.entity_uri && pin.node_id === own.node_id);
+      const looks = z.array(z.array(OriginPin)).parse(await everSealed(deps, ref, ({ name }) => name === pinsBefore));
       for (const own of readBack || ref.mode === 'drill' ? [] : ours) {
         const { entity_uri, node_id } = own;
-        const original = originalOf(own);
+        const original = originalPin(looks, own);
         await assertBoundNode(deps, ref);
         if (original) await deps.node.putOriginPin({ entity_uri, node_id, key_fingerprint: original.key_fingerprint }, cancelSignal());
         else await deps.node.deleteOriginPin({ entity_uri, node_id }, cancelSignal());
@@ -50,6 +49,11 @@ export function restoreActivities(deps: Deps) {
           why: 'cordon can not see them over HTTP: undo them on the host',
           count: 1,
         },
+        ...left.map(({ entity_uri, node_id }) => ({
+          what: `origin pin of ${entity_uri}, ${node_id}`,
+          why: 'not taken off: it still reads back as set by containment',
+          count: 1,
+        })),
       ];
       const detail = `${first.filter(isOurs).length} origin pin(s) of this containment, ${left.length} left`;
       return { outcome: left.length === 0 ? 'verified' : 'unverified', way: 'http', detail, residual, evidence: headOf(sealed) };
@@ -84,15 +88,10 @@ function isContainment(pin: OriginPin): boolean {
   return /^sha256:0{64}$/.test(pin.key_fingerprint);
 }
 
-/** The pins as they were before containment's first look, from the evidence. */
-async function originalPins(deps: Deps, ref: IncidentRef): Promise<OriginPin[]> {
-  const store = await evidenceOf(deps, ref);
-  const first = (await store.entries()).find(({ name, round }) => name === pinsBefore && round === ref.round);
-  if (!first) return [];
-  return z
-    .array(OriginPin)
-    .parse(await store.readJson(`sha256:${first.sha256}`))
-    .filter((pin) => !isContainment(pin));
+/** The pin as it was before any of containment: as this incident saw it first, else as the last one before it that did. */
+function originalPin(looks: readonly (readonly OriginPin[])[], own: OriginPin): OriginPin | undefined {
+  const seen = looks.map((pins) => pins.find((pin) => pin.entity_uri === own.entity_uri && pin.node_id === own.node_id));
+  return seen.find((pin) => pin === undefined || !isContainment(pin));
 }
 
 function assertApprovedHere(approvedInRun: string): void {

@@ -31,5 +31,9 @@ for name in postgres_password stigmem_admin_key slack_bot_token slack_signing_se
         ;;
     esac
   fi
-  chmod 444 "$file"
+done
+
+# Yours among them, whatever they are called: you may write again what the containers may only read.
+for file in "$folder"/*; do
+  chmod 644 "$file"
 done

@@ -1,14 +1,14 @@
-import { condition, ParentClosePolicy, patched, startChild, workflowInfo } from '@temporalio/workflow';
+import { condition, patched } from '@temporalio/workflow';
 import { canonicalJson, planHash, sha256Id } from '../src/contract/canonical.ts';
 import { stepsByPhase, type Outcome, type Step } from '../src/contract/names.ts';
 import type { CloseRequest, IncidentResult } from '../src/contract/schemas.ts';
-import type { IncidentRef, PeerRef, Sealed, StepResult } from '../src/contract/steps.ts';
+import { earlierFence, type IncidentRef, type PeerRef, type Sealed, type StepResult } from '../src/contract/steps.ts';
 import { answerAmendment, askPeople } from './ask.ts';
 import type { GatePlan } from './gates.ts';
 import type { Incident } from './incident.ts';
 import { holdNewAlerts, notices } from './notices.ts';
 import { collect, mutate, read } from './policies.ts';
-import { SealHistory } from './seal-history.ts';
+import { startSealing } from './seal-history.ts';
 import { residualOf } from './status.ts';
 import { failureTypeOf, insist, step } from './steps.ts';
 import { tellClosed } from './tell.ts';
@@ -52,7 +52,10 @@ function gateOf(outcome: CloseRequest['outcome']): 'close' | 'restore' {
 function closePlan(incident: Incident, { outcome, by, reason }: CloseRequest): GatePlan {
   const items = [{ id: outcome, action: 'close', contentHash: sha256Id(canonicalJson({ outcome, by, reason })) }];
   const residual = residualOf(incident.state).length;
-  const does = outcome === 'expelled' ? 'leave every fence in place for good' : 'lift what containment did, in order';
+  const lifts = incident.state.warnings.some((warning) => warning.includes(earlierFence))
+    ? 'lift what containment did, in order, and the fence that an earlier incident had left'
+    : 'lift what containment did, in order';
+  const does = outcome === 'expelled' ? 'leave every fence in place for good' : lifts;
   return {
     planHash: planHash(items),
     counts: { close: 1 },
@@ -89,14 +92,8 @@ export async function close(incident: Incident, ending: Exclude<Closing, 'switch
     sealed = await sealAs(incident, outcome);
     // A reset meanwhile voids the approval all the same: what was sealed under it is no end, and is sealed anew.
   } while (await wasApprovedElsewhere(incident));
-  const { workflowId, firstExecutionRunId } = workflowInfo();
   // The run as history has it: a reset copy has to start the same child.
-  const runId = await incident.confirmRun();
-  await startChild(SealHistory, {
-    workflowId: `cordon-seal:${firstExecutionRunId}:${runId}`,
-    args: [{ incident: workflowId, runId }],
-    parentClosePolicy: ParentClosePolicy.ABANDON,
-  });
+  await startSealing(await incident.confirmRun());
   turnAway(incident);
   incident.publish();
   await condition(() => incident.isAllSettled());
@@ -144,7 +141,7 @@ function recordNotDone(incident: Incident): void {
   const { identify, contain, investigate, retract } = stepsByPhase;
   for (const name of [...identify, ...contain, ...investigate, ...retract]) {
     if (incident.isDone(name)) continue;
-    const why = incident.state.pending[name]?.why;
+    const why = whyNotDone(incident, name);
     incident.record(name, {
       outcome: 'unverified',
       way: 'none',
@@ -153,12 +150,17 @@ function recordNotDone(incident: Incident): void {
   }
 }
 
+function whyNotDone({ state }: Incident, name: Step): string | undefined {
+  const before = name === 'undoFacts' ? state.undoneBefore?.detail : undefined;
+  return before === undefined ? state.pending[name]?.why : `in part: ${before}`;
+}
+
 /** Dismissed while a step was under way or stuck: a notice may be out all the same, so the report must not be silent about it. */
 function recordCutOff(incident: Incident): void {
-  const cutOff = [...incident.begun].filter((name) => !incident.isDone(name));
+  const cutOff = (incident.state.begun ?? []).filter((name) => !incident.isDone(name));
   if (cutOff.length === 0 || !patched('cut-off-is-told')) return;
   for (const name of cutOff) {
-    const why = incident.state.pending[name]?.why ?? 'it was under way';
+    const why = whyNotDone(incident, name) ?? 'it was under way';
     const detail = `not finished when the incident was dismissed, and may have taken effect in part: ${why}`;
     incident.record(name, { outcome: 'unverified', way: 'none', detail });
   }

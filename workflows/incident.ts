@@ -39,7 +39,6 @@ export class Incident {
   readonly closeRequests: (CloseRequest & { readonly runNamed: string })[] = [];
   /** Steps and desks at work: continue-as-new waits until there are none. */
   busy = 0;
-  readonly begun = new Set<Step>();
   messages = 0;
   /** How many of them were signals. */
   signals = 0;

@@ -8,6 +8,7 @@ import { Incident } from './incident.ts';
 import { listen } from './messages.ts';
 import { read } from './policies.ts';
 import { newState, type IncidentState } from './state.ts';
+import { startSealing } from './seal-history.ts';
 import { insist } from './steps.ts';
 
 /** A run takes this many messages before it hands over; the server refuses signals for good at 10,000. */
@@ -94,6 +95,7 @@ export async function openRun(incident: Incident): Promise<void> {
     state.policy = tightened.policy;
   } else if (opened.isReset) voidCarried(incident);
   incident.publish();
+  if (continuedFromExecutionRunId !== undefined && patched('predecessor-is-sealed')) await startSealing(continuedFromExecutionRunId);
 }
 
 /** Continue-as-new carries counted approvals: they count under the new run's digests. */
@@ -102,7 +104,13 @@ function underNewDigests(state: IncidentState, run: string): IncidentState {
     gate,
     { ...open, votes: open.votes.map((vote) => ({ ...vote, run })) },
   ]);
-  return { ...state, recordedRun: run, gates: Object.fromEntries(gates), go: state.go && { ...state.go, approvedInRun: run } };
+  return {
+    ...state,
+    recordedRun: run,
+    gates: Object.fromEntries(gates),
+    go: state.go && { ...state.go, approvedInRun: run },
+    ...(state.approved ? { approved: { ...state.approved, inRun: run } } : {}),
+  };
 }
 
 /** A reset of a run voids what was carried into it. */
@@ -110,6 +118,7 @@ function voidCarried(incident: Incident): void {
   const { state } = incident;
   for (const open of Object.values(state.gates)) incident.setGate({ ...open, votes: [] });
   state.go = null;
+  state.approved = null;
   state.closeAsked = {};
   state.skipAsked = null;
   state.gates = Object.fromEntries(Object.entries(state.gates).filter(([gate]) => gate === 'retract'));
@@ -142,11 +151,15 @@ export async function timeToSwitch(incident: Incident): Promise<'switch'> {
 /** Hands over to the next run. What was asked and not yet served is refused on record: it named this run. */
 export async function switchRun(incident: Incident): Promise<never> {
   incident.isSwitching = true;
-  while (incident.amendments.length > 0) answerAmendment(incident, { accepted: false, refusedBecause: 'stale_digest' });
-  for (const { by, step } of incident.commands) incident.refuse('stale_run', by, `${step}: crossed the switch to a new run`);
-  for (const { by, outcome } of incident.closeRequests)
-    incident.refuse('stale_run', by, `close ${outcome}: crossed the switch to a new run`);
-  await condition(() => incident.isAllSettled());
+  const waits = () => incident.amendments.length + incident.commands.length + incident.closeRequests.length > 0;
+  // Again, for what is asked until the last handler has ended.
+  do {
+    while (incident.amendments.length > 0) answerAmendment(incident, { accepted: false, refusedBecause: 'stale_digest' });
+    for (const { by, step } of incident.commands.splice(0)) incident.refuse('stale_run', by, `${step}: crossed the switch to a new run`);
+    for (const { by, outcome } of incident.closeRequests.splice(0))
+      incident.refuse('stale_run', by, `close ${outcome}: crossed the switch to a new run`);
+    await condition(() => incident.isAllSettled() || waits());
+  } while (waits());
   const state = smallEnough(incident.state);
   return continueAsNew(state.start, state);
 }
@@ -167,6 +180,7 @@ function smallEnough(whole: IncidentState): IncidentState {
     plan: state.plan && withoutItems(state.plan),
     next: state.next && withoutItems(state.next),
     go: state.go && { ...state.go, plan: withoutItems(state.go.plan) },
+    ...(state.approved ? { approved: { ...state.approved, plan: withoutItems(state.approved.plan) } } : {}),
     alerts: state.alerts.map(({ detail: __, ...alert }) => alert),
     heldAlerts: state.heldAlerts.map((alert) => ({ ...alert, eventIds: [] })),
   };

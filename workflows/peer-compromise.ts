@@ -135,7 +135,8 @@ function containment(incident: Incident) {
     fenceInbound: (attempt) => mutate.fenceInbound({ ...attempt, peer: state.peer }),
     fenceOutbound: (attempt) => mutate.fenceOutbound({ ...attempt, peer: state.peer }),
     blockRelays: (attempt) => mutate.blockRelays({ ...attempt, peer: state.peer }),
-    revokeTokens: (attempt) => mutate.revokeTokens({ ...attempt, peer: state.peer }),
+    // It reads the whole audit, twice.
+    revokeTokens: (attempt) => collect.revokeTokens({ ...attempt, peer: state.peer }),
     revokeKeys: (attempt) => mutate.revokeKeys({ ...attempt, peer: state.peer }),
     lowerTrust: (attempt) => mutate.lowerTrust({ ...attempt, peer: state.peer }),
     pausePromotion: (attempt) => mutate.pausePromotion({ ...attempt, peer: state.peer }),

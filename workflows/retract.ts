@@ -1,6 +1,6 @@
 import { condition, patched } from '@temporalio/workflow';
 import { factActions } from '../src/contract/names.ts';
-import type { PlanRef, Undone } from '../src/contract/steps.ts';
+import type { PlanRef, StepResult, Undone } from '../src/contract/steps.ts';
 import { answerAmendment, askPeople } from './ask.ts';
 import { digestOf, namesOpening, type GatePlan } from './gates.ts';
 import type { Incident } from './incident.ts';
@@ -19,7 +19,15 @@ export async function retractWhatIsApproved(incident: Incident): Promise<void> {
       await undoApproved(incident, state.go);
       continue;
     }
+    if (state.approved) {
+      await makeAgain(incident, state.approved);
+      continue;
+    }
     const plan = state.plan;
+    if (plan && actionable(plan) === 0 && state.undoneBefore && patched('undone-in-parts')) {
+      incident.record('undoFacts', state.undoneBefore);
+      break;
+    }
     if (!plan || actionable(plan) === 0) {
       const detail = plan
         ? `nothing to undo: ${plan.total} facts judged, none proposed for undoing`
@@ -31,7 +39,8 @@ export async function retractWhatIsApproved(incident: Incident): Promise<void> {
     // Rejected before continue-as-new: it still holds.
     const answer = incident.gate('retract')?.held ? 'rejected' : await askPeople(incident, 'retract', gatePlan(plan));
     if (answer === 'amended') await narrow(incident, plan);
-    if (answer === 'approved') await makeAgain(incident, plan);
+    // Kept in the state: a switch to a new run while the plan is made again must not lose it.
+    if (answer === 'approved') state.approved = { plan: named(plan), inRun: state.recordedRun };
     if (answer === 'rejected') await holdRejected(incident);
   }
   incident.shut('retract');
@@ -67,16 +76,16 @@ async function narrow(incident: Incident, plan: PlanRef): Promise<void> {
 }
 
 /** Right before acting the plan is made again up to its cut: what changed, and what came after, is asked about anew. */
-async function makeAgain(incident: Incident, plan: PlanRef): Promise<void> {
+async function makeAgain(incident: Incident, { plan, inRun }: NonNullable<typeof incident.state.approved>): Promise<void> {
   const { state } = incident;
-  const approvedInRun = state.recordedRun;
   await holdNewAlerts(incident);
   const remade = await insist(incident, 'assess', ({ ref }) =>
-    collect.remakePlan({ ref, peer: state.peer, policy: state.policy, firstBad: state.firstSaid, approved: named(plan) }),
+    collect.remakePlan({ ref, peer: state.peer, policy: state.policy, firstBad: state.firstSaid, approved: plan }),
   );
+  state.approved = null;
   if (!remade) return;
   incident.absorb(remade);
-  state.go = { plan: named(remade.go), approvedInRun, done: 0 };
+  state.go = { plan: named(remade.go), approvedInRun: inRun, done: 0 };
   state.next = remade.next;
 }
 
@@ -105,10 +114,26 @@ async function undoApproved(incident: Incident, go: NonNullable<typeof incident.
   }
   if (state.pending.undoFacts) incident.resume('undoFacts');
   state.go = null;
+  const all = together(state.undoneBefore, undone);
   if (state.next) {
+    state.undoneBefore = all;
     state.plan = state.next;
     state.next = null;
-  } else incident.record('undoFacts', undone);
+  } else incident.record('undoFacts', all);
+}
+
+/** What was undone under this opening, and under those before it: as good as the worst of them. */
+function together(
+  before: typeof Incident.prototype.state.undoneBefore,
+  { outcome, way, detail, residual = [] }: StepResult,
+): NonNullable<typeof before> {
+  if (!before) return { outcome, way, detail, residual };
+  return {
+    outcome: before.outcome === 'verified' ? outcome : before.outcome,
+    way,
+    detail: `${before.detail}; then ${detail}`,
+    residual: [...(before.residual ?? []), ...residual],
+  };
 }
 
 /** The node takes only so many writes an hour, and a fence must always find room: the rest waits, for days if need be. */
@@ -152,8 +177,14 @@ async function holdRejected(incident: Incident): Promise<void> {
     const command = incident.takeCommand(({ step: name }) => name === 'undoFacts');
     if (command && command.run !== run) incident.refuse('stale_run', command.by, `${command.do} undoFacts: given before a reset`);
     else if (command?.do === 'skip') {
-      const detail = `skipped by ${command.by}: ${command.note || 'no reason given'}; nothing was undone`;
-      incident.record('undoFacts', { outcome: 'unverified', way: 'none', detail });
+      const before = incident.state.undoneBefore;
+      const detail = `skipped by ${command.by}: ${command.note || 'no reason given'}; ${before ? `before that: ${before.detail}` : 'nothing was undone'}`;
+      incident.record('undoFacts', {
+        outcome: 'unverified',
+        way: 'none',
+        detail,
+        ...(before?.residual ? { residual: before.residual } : {}),
+      });
       break;
     } else if (command?.do === 'retry') {
       if (incident.state.plan) incident.open('retract', gatePlan(incident.state.plan));

@@ -1,4 +1,5 @@
-import { proxyActivities } from '@temporalio/workflow';
+import { ParentClosePolicy, proxyActivities, startChild, workflowInfo } from '@temporalio/workflow';
+import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
 import type { Activities } from '../activities/index.ts';
 
 // The run to export ends a moment after this starts, so early attempts find it open: keep trying.
@@ -12,4 +13,19 @@ const { exportHistory } = proxyActivities<Activities>({
 /** Seals the history of a run that has ended into the incident's evidence, before retention deletes it. */
 export async function SealHistory(of: { readonly incident: string; readonly runId: string }): Promise<void> {
   await exportHistory(of);
+}
+
+/** Starts that for one run of this incident, and leaves it to itself. */
+export async function startSealing(runId: string): Promise<void> {
+  const { workflowId, firstExecutionRunId } = workflowInfo();
+  try {
+    await startChild(SealHistory, {
+      workflowId: `cordon-seal:${firstExecutionRunId}:${runId}`,
+      args: [{ incident: workflowId, runId }],
+      parentClosePolicy: ParentClosePolicy.ABANDON,
+    });
+  } catch (error) {
+    // A run that was reset since has started it, and it is not done yet.
+    if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+  }
 }

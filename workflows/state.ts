@@ -1,7 +1,7 @@
 import type { Gate, Outcome, Phase, Step, StepOutcome, Way } from '../src/contract/names.ts';
 import type { Policy } from '../src/contract/policy.ts';
 import type { Alert, CloseRequest, Coverage, Residual, StartPayload, Status } from '../src/contract/schemas.ts';
-import type { EvidenceHead, FirstBad, HeldAlert, PeerRef, PlanRef } from '../src/contract/steps.ts';
+import type { EvidenceHead, FirstBad, HeldAlert, PeerRef, PlanRef, StepResult } from '../src/contract/steps.ts';
 import type { OpenGates } from './gates.ts';
 
 /** A step that ended. */
@@ -59,13 +59,19 @@ export interface IncidentState {
   alertsHeldUpTo: number;
   notes: { at: string; by: string; text: string }[];
   steps: StepRecord[];
+  /** Steps that were begun, whether or not they ended; absent in what an older run handed over. */
+  begun?: readonly Step[];
   pending: Partial<Record<Step, PendingStep>>;
   gates: OpenGates;
   openings: Partial<Record<Gate, number>>;
   plan: PlanRef | null;
+  /** Approved, and not made again yet. */
+  approved?: { plan: PlanRef; inRun: string } | null;
   /** Approved and made again: what undoFacts works on. */
   go: { plan: PlanRef; approvedInRun: string; done: number } | null;
   next: PlanRef | null;
+  /** What earlier openings of the gate had undone, while people are asked about the rest. */
+  undoneBefore?: Pick<StepResult, 'outcome' | 'way' | 'detail' | 'residual'>;
   coverage: Coverage[];
   warnings: string[];
   refused: Status['refused'];

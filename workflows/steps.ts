@@ -1,5 +1,5 @@
 import { ActivityFailure, ApplicationFailure } from '@temporalio/common';
-import { condition, isCancellation } from '@temporalio/workflow';
+import { CancellationScope, condition, isCancellation, patched } from '@temporalio/workflow';
 import { canonicalJson, planHash, sha256Id } from '../src/contract/canonical.ts';
 import { spanWords } from '../src/contract/duration.ts';
 import { isFailureType, type FailureType } from '../src/contract/failures.ts';
@@ -50,16 +50,21 @@ export async function insist<T>(
   look?: Act<StepResult>,
 ): Promise<T | undefined> {
   incident.busy += 1;
-  incident.begun.add(name);
+  // What comes after a closing is not begun any more.
+  const { begun = [] } = incident.state;
+  if (!CancellationScope.current().consideredCancelled && !begun.includes(name)) incident.state.begun = [...begun, name];
   let hint: string | undefined;
   try {
     for (let waitMs = firstWaitMs; ; waitMs = Math.min(waitMs * 2, longestWaitMs)) {
       const ref = incident.ref(phaseOf(name));
+      const waited = incident.state.pending[name] !== undefined;
       const tried = await attempt(() => act({ ref, readBack: false, ...(hint === undefined ? {} : { hint }) }), hint !== undefined);
       if ('result' in tried) {
         if (incident.state.pending[name]?.kind === 'parked') incident.resume(name);
         return tried.result;
       }
+      // Skipped behind its gate while this attempt was under way.
+      if (waited && incident.state.pending[name] === undefined && patched('skipped-meanwhile')) return undefined;
       const how = `${tried.how} It tries again by itself within ${spanWords(waitMs)}; or: cordon retry|done|skip <incident> ${name} --by <you>.`;
       incident.wait({ step: name, kind: 'parked', why: tried.why, how });
       const woken = await parked(incident, name, waitMs, look);

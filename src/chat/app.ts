@@ -109,8 +109,9 @@ export class ChatApp {
     this.#mayDecide();
     const { incident, gate, digest } = parse(ButtonValue, clicked[0]?.value, 'the button');
     const { message_ts: ts, channel_id: channel } = container;
-    // Without the time of the click: two quick clicks of one person on one button are one decision.
-    const click = { channel, ts, user: user.id, decision, digest };
+    // Without the time of the click: two quick clicks of one person on one button are one decision. With the name: a
+    // refusal of a wrong one is not the answer to the right one.
+    const click = { channel, ts, user: user.id, by, decision, digest };
     const reply = await this.#parts.decisions.send({ user: user.id, incident, payload: { gate, digest, decision, by }, click });
     this.#look(this.#parts.watch, incident);
     return reply;

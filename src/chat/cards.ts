@@ -86,7 +86,7 @@ export class Cards {
     const ts = await this.#channel.post(this.#content(opening));
     this.#known.set(digest, { ts, opening, isOpen: true, shown: shownHash(this.#blocks(opening)) });
     // Another process may have posted it in the same moment: both look, the older card stays.
-    const isFound = async () => (await this.#look(opening)).some((message) => message.ts === ts);
+    const isFound = async () => (await this.#look(opening)).some((message) => message.ts === ts) || this.#known.get(digest)?.ts !== ts;
     // Slack's history may lag behind a little.
     this.unreadable = !(await isFound()) && !(await sleep(1_000).then(isFound));
     if (this.unreadable) throw new UnreadableCards();

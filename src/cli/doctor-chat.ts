@@ -30,27 +30,41 @@ async function chatCheck(cli: Cli): Promise<Finding> {
   } catch (error) {
     return fail(messageOf(error), 'correct the file CORDON_CHAT_PEOPLE_FILE names: Slack user id to name');
   }
-  const slack = await askSlack(config);
-  if (!slack.ok)
+  const slack = await askSlack(config, 'auth.test', {});
+  if (!slack.ok && slack.isDown)
     return fail(
-      `Slack refuses the bot token: ${clean(slack.error ?? 'no reason')}`,
-      'set CORDON_SLACK_BOT_TOKEN_FILE to the token of the app',
+      `Slack does not answer as it should: ${clean(slack.error)}`,
+      'try again; if it stays so, look at status.slack.com and the way there',
+    );
+  if (!slack.ok)
+    return fail(`Slack refuses the bot token: ${clean(slack.error)}`, 'set CORDON_SLACK_BOT_TOKEN_FILE to the token of the app');
+  // Cards are found again by what the channel shows: without this none can be updated.
+  const channel = await askSlack(config, 'conversations.history', { channel: config.channel, limit: '1', include_all_metadata: 'true' });
+  if (!channel.ok)
+    return fail(
+      `Slack does not show channel ${clean(config.channel)}: ${clean(channel.error)}`,
+      'invite the app to the channel CORDON_CHAT_CHANNEL names, with the scopes of docs/how-to/chat.md',
     );
   const found = `Slack knows the bot as ${clean(slack.user ?? '?')} of ${clean(slack.team ?? '?')}; ${people} people in the people file`;
   return people > 0 ? ok(found) : warn(`${found}: nobody can decide from chat`, 'add people to the file CORDON_CHAT_PEOPLE_FILE names');
 }
 
-/** Asks Slack who the token belongs to; the token goes nowhere but into its header. */
-async function askSlack({ slackApiUrl, botToken }: ChatConfig): Promise<z.infer<typeof Answer>> {
-  const answer = await fetch(`${(slackApiUrl ?? slackApi).replace(/\/+$/, '')}/auth.test`, {
+type Said = ({ readonly ok: true } & z.infer<typeof Answer>) | { readonly ok: false; readonly error: string; readonly isDown: boolean };
+
+/** Asks Slack without changing anything; the token goes nowhere but into its header. */
+async function askSlack({ slackApiUrl, botToken }: ChatConfig, method: string, form: Record<string, string>): Promise<Said> {
+  const answer = await fetch(`${(slackApiUrl ?? slackApi).replace(/\/+$/, '')}/${method}`, {
     method: 'POST',
     redirect: 'manual',
     signal: AbortSignal.timeout(slackMs),
     headers: { authorization: `Bearer ${botToken}` },
+    body: new URLSearchParams(form),
   });
   if (answer.status !== 200) {
     await answer.body?.cancel();
-    return { ok: false, error: `HTTP ${answer.status}` };
+    return { ok: false, error: `HTTP ${answer.status}`, isDown: true };
   }
-  return Answer.safeParse(await answer.json()).data ?? { ok: false, error: "an answer that is not Slack's" };
+  const said = Answer.safeParse(await answer.json().catch(() => undefined)).data;
+  if (said === undefined) return { ok: false, error: "an answer that is not Slack's", isDown: true };
+  return said.ok ? { ...said, ok: true } : { ok: false, error: said.error ?? 'no reason', isDown: false };
 }

@@ -57,14 +57,31 @@ interface Right {
   readonly permission: string;
   readonly without: string;
   readonly ask: readonly [method: string, path: string, body?: object];
+  /** What the node answers to a key that has it: nobody has the id that is asked about. */
+  readonly answers: readonly number[];
 }
 
 /** What an incident does with the key. Each asks in a way that changes nothing, whatever the answer. */
 const rights: readonly Right[] = [
-  { permission: 'federate', without: 'peers and the federation audit can not be read', ask: ['GET', '/v1/federation/audit?limit=1'] },
-  { permission: 'admin:federation', without: 'no fence can be put up', ask: ['PATCH', `/v1/federation/peers/${nobody}`, {}] },
-  { permission: 'write', without: 'no fact can be retracted', ask: ['POST', `/v1/quarantine/${nobody}/reject`] },
-  { permission: 'admin', without: 'keys and the whole audit can not be seen', ask: ['GET', '/v1/auth/keys/expiring-soon?within_days=1'] },
+  {
+    permission: 'federate',
+    without: 'peers and the federation audit can not be read',
+    ask: ['GET', '/v1/federation/audit?limit=1'],
+    answers: [200],
+  },
+  {
+    permission: 'admin:federation',
+    without: 'no fence can be put up',
+    ask: ['PATCH', `/v1/federation/peers/${nobody}`, {}],
+    answers: [400, 404],
+  },
+  { permission: 'write', without: 'no fact can be retracted', ask: ['POST', `/v1/quarantine/${nobody}/reject`], answers: [404] },
+  {
+    permission: 'admin',
+    without: 'keys and the whole audit can not be seen',
+    ask: ['GET', '/v1/auth/keys/expiring-soon?within_days=1'],
+    answers: [200],
+  },
 ];
 
 async function rightsCheck(url: string, adminKey: string): Promise<Finding> {
@@ -74,7 +91,17 @@ async function rightsCheck(url: string, adminKey: string): Promise<Finding> {
     const [peers, ...statuses] = await Promise.all([client.peers(), ...rights.map(({ ask }) => statusOf(url, adminKey, ask))]);
     // Not the JSON page: one event without a fact id makes that a 500 on this node.
     await client.auditExport(1);
-    const missing = rights.filter((_right, i) => statuses[i] === 401 || statuses[i] === 403);
+    const isDenied = (status: number | undefined) => status === 401 || status === 403;
+    const missing = rights.filter((_right, i) => isDenied(statuses[i]));
+    const unknown = rights.flatMap(({ permission, answers }, i) => {
+      const status = statuses[i] ?? 0;
+      return isDenied(status) || answers.includes(status) ? [] : [`${permission} (the node, or a proxy before it, answered ${status})`];
+    });
+    if (missing.length === 0 && unknown.length > 0)
+      return fail(
+        `not known whether it may ${unknown.join(', ')}`,
+        'look at the node and at what stands before it; 429: wait, its hourly quota is used up',
+      );
     if (missing.length === 0)
       return ok(`reads ${peers.length} peers and the audit; may ${rights.map(({ permission }) => permission).join(', ')}`);
     const found = missing.map(({ permission, without }) => `has no permission ${permission}: ${without}`).join('; ');

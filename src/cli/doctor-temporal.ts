@@ -73,7 +73,8 @@ async function failingCheck(session: TemporalSession): Promise<Finding> {
   const described = await Promise.all(looked.map((id) => describe(session, id)));
   const failing = described.flatMap((incident) => {
     const attempt = Number(incident?.description.raw.pendingWorkflowTask?.attempt ?? 0);
-    return incident !== undefined && attempt > 1 ? [{ id: incident.id, attempt }] : [];
+    // The second attempt is also what waits for a worker that died in the middle of the first.
+    return incident !== undefined && attempt > 2 ? [{ id: incident.id, attempt }] : [];
   });
   const those = `${looked.length} open incident${looked.length === 1 ? '' : 's'}${ids.length > lookedAt ? ' (the newest)' : ''} looked at`;
   if (failing.length === 0) return ok(`none fails; ${those}`);
@@ -84,7 +85,7 @@ async function failingCheck(session: TemporalSession): Promise<Finding> {
   );
 }
 
-/** Incidents whose last run the server or an operator ended before it had an outcome. */
+/** Incidents that the server or an operator ended before they had an outcome, and that no later start has taken over. */
 async function abandonedCheck(session: TemporalSession): Promise<Finding> {
   const { ok, fail } = about('ended without outcome');
   const query = `WorkflowType='${workflowType}' AND ExecutionStatus IN ('Terminated','TimedOut','Failed','Canceled')`;
@@ -96,30 +97,65 @@ async function abandonedCheck(session: TemporalSession): Promise<Finding> {
     }
     return [...found];
   });
-  const ended = await Promise.all(ids.map((id) => stillEnded(session, id)));
-  const abandoned = ended.filter((id) => id !== undefined);
+  const ended = (await Promise.all(ids.map((id) => stillEnded(session, id)))).filter((one) => one !== undefined);
+  // A drill changes nothing, so nothing of it is left behind.
+  const live = ended.filter(({ isDrill }) => !isDrill);
+  const takenOver = await takenOverAfter(session, live);
+  const abandoned = live.filter((one) => !takenOver(one));
   const [first] = abandoned;
   if (first === undefined) return ok('no incident');
-  const found = `${abandoned.length}: ${abandoned.slice(0, 5).map(clean).join(', ')}${abandoned.length > 5 ? ', …' : ''}`;
-  const peer = await peerOf(session, first);
-  const drill = first.startsWith('peer-compromise-drill:') ? ' --drill' : '';
-  const mend = `take over its fences and evidence: cordon start ${shellWord(peer)}${drill} --reason 'takes over an ended run'`;
-  return fail(`${found}; what they fenced is still fenced`, mend);
+  const names = abandoned.slice(0, 5).map(({ id }) => clean(id));
+  const found = `${abandoned.length}: ${names.join(', ')}${abandoned.length > 5 ? ', …' : ''}`;
+  const peer = first.peer === undefined ? '<the peer it was about>' : shellWord(first.peer);
+  return fail(
+    `${found}; what they fenced is still fenced`,
+    `take over its fences and evidence: cordon start ${peer} --reason 'takes over an ended run'`,
+  );
 }
 
-/** The peer an incident is about: from its memo, else from what it was started with. An id chosen outside says nothing. */
-async function peerOf(session: TemporalSession, id: string): Promise<string> {
-  const incident = await describe(session, id);
-  const memo = z.looseObject({ cordon: z.looseObject({ peer: z.string() }) }).safeParse(incident?.description.memo);
-  return memo.success ? memo.data.cordon.peer : id.replace(/^peer-compromise(-drill)?:/, '');
+/** An incident whose last run ended without an outcome. */
+interface Ended {
+  readonly id: string;
+  readonly at: number;
+  /** By its memo: an id chosen outside says nothing. */
+  readonly peer: string | undefined;
+  readonly isDrill: boolean;
 }
 
-async function stillEnded(session: TemporalSession, id: string): Promise<string | undefined> {
+const Memo = z.looseObject({
+  peer: z.string().optional().catch(undefined),
+  cordon: z.looseObject({ peer: z.string(), mode: z.string() }).optional().catch(undefined),
+});
+
+/** Who was taken over: a start about the same peer joins no run that has ended, whatever id either has. */
+async function takenOverAfter({ client }: TemporalSession, ended: readonly Ended[]): Promise<(one: Ended) => boolean> {
+  if (ended.length === 0) return () => false;
+  const since = new Date(Math.min(...ended.map(({ at }) => at))).toISOString();
+  const query = `WorkflowType='${workflowType}' AND ExecutionStatus IN ('Running','Completed','ContinuedAsNew') AND StartTime >= '${since}'`;
+  const later: { readonly at: number; readonly peer: string | undefined }[] = [];
+  await withDeadline(client, serverMs, async () => {
+    for await (const { startTime, memo } of client.workflow.list({ query })) {
+      const { peer, isDrill } = aboutWhom(memo);
+      if (!isDrill) later.push({ at: startTime.getTime(), peer });
+      if (later.length >= 1_000) break;
+    }
+  });
+  return ({ peer, at }) => peer !== undefined && later.some((one) => one.peer === peer && one.at >= at);
+}
+
+function aboutWhom(memo: unknown): Pick<Ended, 'peer' | 'isDrill'> {
+  const { cordon, peer } = Memo.safeParse(memo).data ?? {};
+  return { peer: cordon?.peer ?? peer, isDrill: cordon?.mode === 'drill' };
+}
+
+async function stillEnded(session: TemporalSession, id: string): Promise<Ended | undefined> {
   const incident = await describe(session, id);
   if (incident === undefined || incident.isOpen) return undefined;
-  const state = incident.description.status.name;
-  if (state === 'COMPLETED' || state === 'CONTINUED_AS_NEW') return undefined;
-  return state === 'FAILED' && (await refusedAtTheDoor(session, id, incident.runId)) ? undefined : id;
+  const { status, closeTime, memo } = incident.description;
+  if (status.name === 'COMPLETED' || status.name === 'CONTINUED_AS_NEW') return undefined;
+  if (status.name === 'FAILED' && (await refusedAtTheDoor(session, id, incident.runId))) return undefined;
+  const { peer, isDrill } = aboutWhom(memo);
+  return { id, at: closeTime?.getTime() ?? 0, peer, isDrill: isDrill || id.startsWith('peer-compromise-drill:') };
 }
 
 /** A bad start payload or an unknown peer ends a run too, but nothing was done then. */

@@ -48,7 +48,8 @@ async function askTemporal(cli: Cli, { taskQueue, hostTaskQueue }: CliConfig, un
   const reach = ok(session.settings.address);
   const namespace = await looked({ name: 'namespace', look: () => namespaceCheck(session) }, until);
   if (namespace.state === 'fail') return [reach, namespace];
-  const checks = [...temporalChecks(session), ...workerChecks(session, taskQueue, hostTaskQueue)];
+  // A worker that is not there explains much of the rest.
+  const checks = [...workerChecks(session, taskQueue, hostTaskQueue), ...temporalChecks(session)];
   return [reach, namespace, ...(await Promise.all(checks.map((check) => looked(check, until))))];
 }
 

@@ -51,6 +51,9 @@ export interface StepResult {
   readonly evidence: EvidenceHead;
 }
 
+/** How a warning of captureLocal says that an earlier incident's fence was there: lifting it opens what that one closed. */
+export const earlierFence = 'already carried a fence of cordon';
+
 /** An alert held against the node's own audit. */
 export interface HeldAlert {
   readonly name: string;

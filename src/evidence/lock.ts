@@ -13,6 +13,8 @@ const FOREIGN_STALE_MS = 60_000;
 const CLAIM_STALE_MS = 3_600_000;
 
 const queues = new Map<string, Promise<unknown>>();
+/** Claims of this process that could not be released: the disk failed. They hold nothing. */
+const unreleased = new Set<string>();
 
 /**
  * Runs `work` while no other process on this machine holds the lock kept in the folder `dir`.
@@ -41,7 +43,7 @@ async function locked<T>(dir: string, work: () => Promise<T>, waitMs: number): P
   try {
     return await work();
   } finally {
-    await truncate(held, 0).catch(() => undefined);
+    await truncate(held, 0).catch(() => unreleased.add(held));
   }
 }
 
@@ -85,6 +87,7 @@ async function tryLink(claim: string, to: string): Promise<boolean> {
 }
 
 async function isFree(file: string): Promise<boolean> {
+  if (unreleased.has(file)) return true;
   let text: string;
   let ageMs: number;
   try {

@@ -129,6 +129,16 @@ export class Operator {
     });
   }
 
+  /** Nobody closes an incident between a reminder and its record: the activity would rightly not be tried again. */
+  async reminded(): Promise<void> {
+    await this.#sure('a reminder on record', async () => {
+      const { events } = await this.handle.fetchHistory();
+      const asked = (events ?? []).filter(({ activityTaskScheduledEventAttributes: of }) => of?.activityType?.name === 'remind');
+      const ids = new Set(asked.map(({ eventId }) => String(eventId)));
+      return (events ?? []).some(({ activityTaskCompletedEventAttributes: of }) => of && ids.has(String(of.scheduledEventId))) || undefined;
+    });
+  }
+
   /** What people see without a worker. */
   async memo(): Promise<Memo> {
     const { memo = {} } = await this.handle.describe();

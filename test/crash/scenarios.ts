@@ -109,8 +109,7 @@ export const scenarios: readonly Scenario[] = [
     async play(stage) {
       const people = await opened(stage);
       await retracts(people);
-      const reminders = () => stage.lane.receiver.deliveries.filter(({ body }) => body.includes('"reminder"')).length;
-      await people.until('a reminder', () => reminders() > 0);
+      await people.reminded();
       await people.close('expelled');
       await people.result();
       return [people];

@@ -26,6 +26,8 @@ export interface Summary {
   readonly groups: readonly Group[];
   readonly total: Group;
   readonly repeatedNotices: number;
+  /** Times SIGTERM came while the server was handing a workflow task to that worker: the task waits for its timeout. */
+  readonly handedOutTooLate: number;
   readonly runs: readonly {
     readonly name: string;
     readonly ok: boolean;
@@ -55,6 +57,8 @@ export function summaryOf(
     ),
     total: groupOf('all', results),
     repeatedNotices: results.reduce((sum, { episode }) => sum + episode.told.repeats, 0),
+    handedOutTooLate: results.flatMap(({ episode }) => episode.recoveries).filter(({ by, taskLost }) => by === 'SIGTERM' && taskLost)
+      .length,
     runs: results.map(({ job, episode }) => ({
       name: job.name,
       ok: episode.wrong.length === 0,
@@ -83,7 +87,7 @@ function spread(values: readonly number[]): Spread | null {
 }
 
 /** The table people read. Times are milliseconds from the new worker's ready line (with a second worker: from the death). */
-export function tableOf({ groups, total, seed, ms, notReached, ok, repeatedNotices }: Summary): string {
+export function tableOf({ groups, total, seed, ms, notReached, ok, repeatedNotices, handedOutTooLate }: Summary): string {
   const table = new Table({
     head: ['what dies', 'runs', 'failed', 'recoveries', 'moved on p50', 'p95', 'max', 'all taken up p50', 'p95', 'max'],
     style: { head: [], border: [] },
@@ -94,6 +98,7 @@ export function tableOf({ groups, total, seed, ms, notReached, ok, repeatedNotic
   return [
     table.toString(),
     `seed ${seed}, ${Math.round(ms / 60_000)} minutes; ${repeatedNotices} notices came twice, each under the key of the first`,
+    `${handedOutTooLate} times the server gave a workflow task to a worker that SIGTERM had just stopped: it waits for the task's timeout`,
     ...(notReached.length > 0 ? [`NOT REACHED by any scenario: ${notReached.join(', ')}`] : []),
     ok ? 'passed' : 'FAILED',
   ].join('\n');

@@ -14,12 +14,16 @@ export interface FakeWorld {
   facts: Map<string, PlanItem['action']>;
   /** Activities that fail, with which failure, and how often (Infinity: until deleted); `attempt`: as an attempt that died does. */
   failing: Map<string, { type: FailureType; times: number; of?: 'attempt' }>;
+  /** Activities whose next attempts do not go on before this does. */
+  held: Map<string, Promise<void>>;
   /** Steps that end in another way than verified. */
   results: Map<string, Partial<StepResult>>;
   /** How often each activity was called; `undoFacts` counts each fact undone. */
   calls: Map<string, number>;
   undone: Map<string, number>;
   heldBy: string | null;
+  /** The holder closes, and lets go of the peer, before it takes any alert. */
+  gone: boolean;
   /** How resolvePeer fails for the peer it is asked for; undefined: it finds it. */
   resolve: (asked: { readonly peer: string }) => FailureType | undefined;
   /** Facts that come up when the plan is made again. */
@@ -38,10 +42,12 @@ export function fakeWorld(change: Partial<FakeWorld> = {}): FakeWorld {
       ['fact-c', 'keep'],
     ]),
     failing: new Map(),
+    held: new Map(),
     results: new Map(),
     calls: new Map(),
     undone: new Map(),
     heldBy: null,
+    gone: false,
     resolve: () => undefined,
     late: new Map(),
     reminders: [],
@@ -102,7 +108,7 @@ export function fakeActivities(world: FakeWorld): Activities {
   const assertHere = (approvedInRun: string): void => {
     if (approvedInRun !== run()) throw ApplicationFailure.nonRetryable('approved in another run', 'PreconditionChanged');
   };
-  return {
+  const activities: Activities = {
     whichRun: async () => ({ run: run() }),
     openRun: async ({ originalRun }) => {
       called('openRun');
@@ -119,6 +125,10 @@ export function fakeActivities(world: FakeWorld): Activities {
     },
     handOverAlerts: async ({ alerts }) => {
       called('handOverAlerts');
+      if (world.gone) {
+        world.heldBy = null;
+        return { handedOver: 0, gone: true };
+      }
       return { handedOver: alerts.length };
     },
     releasePeer: async () => {
@@ -157,6 +167,8 @@ export function fakeActivities(world: FakeWorld): Activities {
     remakePlan: async ({ approved }) => {
       called('remakePlan');
       const next = world.late.size > 0 ? planOf(world.late) : null;
+      // From here on the plan is about these.
+      if (world.late.size > 0) world.facts = world.late;
       world.late = new Map();
       return { go: approved, next, detail: 'test', evidence: evidence() };
     },
@@ -197,4 +209,12 @@ export function fakeActivities(world: FakeWorld): Activities {
       return evidence();
     },
   };
+  const waiting = Object.entries(activities).map(([name, act]: [string, (input: never) => Promise<unknown>]) => [
+    name,
+    async (input: never) => {
+      await world.held.get(name);
+      return act(input);
+    },
+  ]);
+  return Object.fromEntries(waiting) as Activities;
 }

@@ -209,6 +209,24 @@ describe('contain, and dismissed again', () => {
       .toBe(true);
   });
 
+  test('what people set between two incidents comes back, not what the first of them saw', async () => {
+    const changed = { ingest_tenant: 'partners', pull_tenant: 'partners' };
+    const patched = await scene.ours.request('PATCH', `/v1/federation/peers/${scene.peer.peerIds[0] ?? ''}`, changed);
+    expect(patched.status).toBe(200);
+    const pin = { entity_uri: 'stigmem://peer.test', node_id: scene.peer.nodeId, key_fingerprint: `sha256:${'a'.repeat(64)}` };
+    expect((await scene.ours.request('POST', '/v1/federation/origin-pins', pin)).status).toBeLessThan(300);
+    // Under the same workflow id, so in the same evidence folder.
+    const third = incidentRef(scene, 'second', { phase: 'contain', firstRun: 'a-third-first-run' });
+    for (const step of [contain.fenceInbound, contain.fenceOutbound, contain.blockRelays])
+      expect(await runActivity(step, { ref: third, peer: peer(), readBack: false })).toMatchObject({ outcome: 'verified' });
+    const lift = { ref: { ...third, phase: 'restore' as const }, peer: peer(), readBack: false, approvedInRun: 'run-1' };
+    expect(await runActivity(restore.restoreTrust, lift)).toMatchObject({ outcome: 'verified' });
+    expect(await runActivity(restore.liftFences, lift)).toMatchObject({ outcome: 'verified' });
+    expect(await row()).toMatchObject(changed);
+    expect(await scene.ours.sql('SELECT entity_uri, node_id, key_fingerprint FROM origin_pins')).toEqual([pin]);
+    await scene.ours.request('PATCH', `/v1/federation/peers/${scene.peer.peerIds[0] ?? ''}`, { ingest_tenant: '', pull_tenant: '' });
+  });
+
   test('nothing is changed on another node than the one the incident is bound to', async () => {
     const foreign = incidentRef(scene, 'foreign', { phase: 'contain', nodeId: 'stigmem:node:other' });
     await expect(runActivity(contain.fenceInbound, { ref: foreign, peer: peer(), readBack: false })).rejects.toMatchObject({

@@ -73,8 +73,11 @@ describe('Temporal', () => {
     doAsTold(missing?.mend);
     // The server learns of a namespace within seconds.
     await expect.poll(async () => (await finding('namespace', over)).state, { timeout: 30_000, interval: 1_000 }).toBe('ok');
+    // Another part of the server learns of it by itself.
+    await expect
+      .poll(() => finding('search attributes', over), { timeout: 30_000, interval: 1_000 })
+      .toMatchObject({ state: 'warn', found: expect.stringContaining('CordonPeer') });
     const attributes = await finding('search attributes', over);
-    expect(attributes).toMatchObject({ state: 'warn', found: expect.stringContaining('CordonPeer') });
     doAsTold(attributes.mend);
     await expect.poll(async () => (await finding('search attributes', over)).state, { timeout: 30_000, interval: 1_000 }).toBe('ok');
 

@@ -81,7 +81,9 @@ describe('docs/how-to/deploy.md', () => {
     const own = [
       ...beginning('cordon'),
       ...beginning('npx cordon').map((line) => line.slice(4)),
-      ...beginning('docker compose exec worker').map((line) => line.slice(27)),
+      ...['worker', 'chat'].flatMap((service) =>
+        beginning(`docker compose exec ${service}`).map((line) => line.slice(21 + service.length)),
+      ),
     ];
     expect(own.length).toBeGreaterThan(8);
     for (const line of own) {
@@ -164,7 +166,16 @@ describe('docs/how-to/deploy.md', () => {
     const paths = [...document.matchAll(/`((?:deploy|bin|secrets)\/[\w./-]*|docker-compose\.yml|\.env\.example)`/g)].map(
       ([, path = '']) => path,
     );
-    const given = ['secrets/', 'secrets/webhook_url', 'secrets/temporal_profile.toml'];
+    const ofCloud = ['temporal_profile.toml', 'temporal_client.pem', 'temporal_client.key'].map((name) => `secrets/${name}`);
+    const given = ['secrets/', 'secrets/webhook_url', ...ofCloud];
+    const overlays = [...document.matchAll(/COMPOSE_FILE=([\w./:-]+)/g)].flatMap(([, files = '']) => files.split(':'));
+    expect(new Set(overlays)).toEqual(new Set(['docker-compose.yml', 'deploy/webhook.yml', 'deploy/cloud.yml', 'deploy/mtls.yml']));
+    expect(overlays.filter((path) => !existsSync(join(repoRoot, path)))).toEqual([]);
+    // What the profiles name is where the overlay puts it.
+    for (const [, file = ''] of blocks('toml')
+      .at(-1)
+      ?.matchAll(/"\/run\/secrets\/([^"]+)"/g) ?? [])
+      expect(read('deploy/mtls.yml')).toContain(`${file}: {`);
     expect(paths.filter((path) => !given.includes(path) && !existsSync(join(repoRoot, path)))).toEqual([]);
   });
 

@@ -56,3 +56,12 @@ test('a lock of a dead process is taken over, that of a live one is waited for a
   await writeFile(join(dir, '9'), JSON.stringify([hostname(), String(process.pid), 'another boot:1']));
   expect(await withLock(dir, async () => 'reused pid')).toBe('reused pid');
 });
+
+test('a lock that could not be released, since the disk failed, is no lock for the process that held it', async () => {
+  await withLock(root, async () => {
+    // A folder in its place can't be emptied, as no file of a disk that failed can.
+    await rm(join(root, '1'));
+    await mkdir(join(root, '1'));
+  });
+  expect(await withLock(root, () => Promise.resolve('mine'), 2_000)).toBe('mine');
+});

@@ -227,6 +227,30 @@ describe('people may only narrow a plan', () => {
     });
   });
 
+  test.each(['amend', 'skip'] as const)('what a first opening undid stays told when people %s the rest', async (how) => {
+    const world = fakeWorld();
+    const residual = [{ what: 'fact-b', why: 'the node refused it', count: 1 }];
+    world.results.set('undoFacts', { outcome: 'unverified', detail: '1 of 2 undone', residual });
+    await withIncident(env, world, async (incident) => {
+      await gateOpen(incident, 'retract');
+      world.late = new Map([['fact-late', 'retract']]);
+      await approve(incident, 'retract');
+      const { digest } = await gateOpen(incident, 'retract', 2);
+      if (how === 'amend') {
+        await amend(incident, { gate: 'retract', digest, by: 'alice', keep: [{ factId: 'fact-late', justification: 'benign' }] });
+      } else {
+        await incident.signal('reject', { gate: 'retract', digest, by: 'bob' });
+        const { run } = await until(incident, ({ waitingFor }) => waitingFor.some(({ kind }) => kind === 'step'), 'held');
+        await incident.signal('skip', { step: 'undoFacts', run, by: 'bob', note: 'enough' });
+      }
+      const { steps, residual: left } = await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
+      const undone = steps.find(({ name }) => name === 'undoFacts');
+      expect(undone).toMatchObject({ outcome: 'unverified', detail: expect.stringContaining('1 of 2 undone') });
+      expect(left).toContainEqual(residual[0]);
+      expect(world.calls.get('verifyUndone')).toBe(1);
+    });
+  });
+
   test("the node's write quota makes it wait, says where it stands, and goes on by itself", async () => {
     const world = fakeWorld({ pause: { ms: 3_600_000, why: 'The node takes 1,000 writes an hour.' } });
     await withIncident(env, world, async (incident) => {

@@ -1,6 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { IncidentResult, Status } from '../../src/contract/schemas.ts';
-import { defaultPolicy } from '../../src/contract/policy.ts';
 import { fakeWorld } from '../helpers/fake-activities.ts';
 import {
   amend,
@@ -9,7 +8,6 @@ import {
   decide,
   devServer,
   gateOpen,
-  plan,
   status,
   until,
   withIncident,
@@ -72,6 +70,31 @@ describe('duplicate', () => {
       },
       { input },
     );
+  });
+
+  test('hands over what came while it handed over, too', async () => {
+    const world = fakeWorld({ heldBy: 'peer-compromise:other' });
+    let goOn = (): void => undefined;
+    world.held.set('handOverAlerts', new Promise((resolve) => (goOn = resolve)));
+    await withIncident(env, world, async (incident) => {
+      await until(incident, ({ steps }) => steps.some(({ name }) => name === 'resolvePeer'), 'resolved');
+      await incident.signal('alert', { name: 'meanwhile' });
+      await until(incident, ({ alerts }) => alerts.count === 1, 'the alert');
+      goOn();
+      expect(await incident.result()).toMatchObject({ outcome: 'duplicate' });
+      expect((await status(incident)).warnings.join()).toContain('our 1 alerts were handed over');
+    });
+  });
+
+  test('whose holder closes before it takes the alerts holds the peer itself', async () => {
+    const world = fakeWorld({ heldBy: 'peer-compromise:other' });
+    world.gone = true;
+    await withIncident(env, world, async (incident) => {
+      await approve(incident, 'retract');
+      await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
+      expect(world.calls.get('claimPeer')).toBe(2);
+      await closed(incident, 'expelled');
+    });
   });
 
   test('waits until the holder has taken the alerts; skipped, it says that it has not', async () => {
@@ -223,70 +246,4 @@ describe('close at every phase', () => {
       expect(result.residual).toEqual([{ what: 'liftFences', why: 'unverified: one row is still fenced', count: 1 }]);
     });
   });
-});
-
-describe('continue-as-new that a flood forces while a gate is open', () => {
-  const policy = { ...defaultPolicy, gates: { ...defaultPolicy.gates, retract: { ...defaultPolicy.gates.retract, need: 2 } } };
-
-  async function flood(incident: Incident, signal: string, payload: object): Promise<void> {
-    const { run } = await status(incident);
-    for (let sent = 0; sent < 2_100; sent += 100) await Promise.all(Array.from({ length: 100 }, () => incident.signal(signal, payload)));
-    await until(incident, (now) => now.run !== run, 'the next run', 60_000);
-  }
-
-  test('carries votes and records, shows a new digest, refuses the old one, and ends well', async () => {
-    const world = fakeWorld({ policy });
-    await withIncident(env, world, async (incident) => {
-      const first = await gateOpen(incident, 'retract');
-      await incident.signal('approve', { gate: 'retract', digest: first.digest, by: 'bob' });
-      await incident.signal('note', { by: 'alice', text: 'before' });
-      await flood(incident, 'sudo', {});
-      const { digest, opening, have } = await gateOpen(incident, 'retract');
-      expect({ opening, have }).toEqual({ opening: first.opening, have: 1 });
-      expect(digest).not.toBe(first.digest);
-      expect(await plan(incident, 'retract')).toMatchObject({ digest, counts: { retract: 2, keep: 1 } });
-      const say = (by: string, given: string) => decide(incident, { gate: 'retract', decision: 'approve', digest: given, by });
-      expect(await say('carol', first.digest)).toMatchObject({ accepted: false, refusedBecause: 'stale_digest', have: 1, digest });
-      expect(await say('bob', digest)).toMatchObject({ accepted: false, refusedBecause: 'already_counted' });
-      expect(await say('carol', digest)).toMatchObject({ accepted: true, have: 2, need: 2 });
-      const now = await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
-      expect(now.notes).toEqual([expect.objectContaining({ text: 'before' })]);
-      expect(now.refused.count).toBe(2_102);
-      for (const name of ['resolvePeer', 'fenceInbound', 'assess', 'notifyPeer']) expect(world.calls.get(name), name).toBe(1);
-      expect([...world.undone]).toEqual([
-        ['fact-a', 1],
-        ['fact-b', 1],
-      ]);
-      await closed(incident, 'expelled');
-    });
-  }, 120_000);
-
-  test('of the longest alerts is handed over all the same; a rejected plan still holds, a manual step and a request to close still wait', async () => {
-    const world = fakeWorld();
-    world.results.set('revokeKeys', { outcome: 'unverified', way: 'manual', manual: { why: 'no route', how: 'by hand' } });
-    await withIncident(env, world, async (incident) => {
-      const { digest } = await gateOpen(incident, 'retract');
-      await decide(incident, { gate: 'retract', decision: 'reject', digest, by: 'bob' });
-      const before = await status(incident);
-      await incident.signal('close', { outcome: 'expelled', run: before.run, by: 'alice', reason: 'test' });
-      await gateOpen(incident, 'close');
-      await flood(incident, 'alert', { name: '界'.repeat(200), detail: '界'.repeat(4_000) });
-      const now = await until(incident, ({ waitingFor }) => waitingFor.length === 3, 'all three');
-      expect(now.waitingFor.map((waiting) => (waiting.kind === 'gate' ? waiting.gate : waiting.step)).toSorted()).toEqual([
-        'close',
-        'revokeKeys',
-        'undoFacts',
-      ]);
-      expect(now.alerts.count).toBe(2_100);
-      expect(now.coverage).toContainEqual(expect.objectContaining({ what: 'alerts kept', seen: 500, complete: false }));
-      world.results.clear();
-      await incident.signal('done', { step: 'revokeKeys', run: now.run, by: 'bob' });
-      await incident.signal('retry', { step: 'undoFacts', run: now.run, by: 'bob' });
-      await approve(incident, 'retract', 'carol');
-      await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
-      expect((await status(incident)).steps.find(({ name }) => name === 'revokeKeys')?.outcome).toBe('manual');
-      await approve(incident, 'close', 'carol');
-      expect(await incident.result()).toMatchObject({ outcome: 'expelled', residual: [] });
-    });
-  }, 120_000);
 });

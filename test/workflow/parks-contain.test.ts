@@ -29,6 +29,27 @@ describe('a step of contain', () => {
     });
   });
 
+  test('stays skipped when an attempt that was under way then fails', async () => {
+    const world = fakeWorld();
+    world.failing.set('fenceOutbound', { type: 'StigmemRejected', times: Infinity });
+    await withIncident(env, world, async (incident) => {
+      const { run } = await until(incident, ({ state }) => state === 'parked', 'parked');
+      let goOn = (): void => undefined;
+      world.held.set('fenceOutbound', new Promise((resolve) => (goOn = resolve)));
+      await incident.signal('skip', { step: 'fenceOutbound', run, by: 'alice', note: 'firewalled' });
+      const { digest } = await gateOpen(incident, 'skip');
+      await incident.signal('retry', { step: 'fenceOutbound', run, by: 'bob' });
+      const underWay = async () => (await incident.describe()).raw.pendingActivities?.map(({ activityType }) => activityType?.name);
+      await expect.poll(underWay).toContain('fenceOutbound');
+      await incident.signal('approve', { gate: 'skip', digest, by: 'bob' });
+      await until(incident, ({ steps }) => steps.some(({ name }) => name === 'fenceOutbound'), 'skipped');
+      goOn();
+      const now = await until(incident, ({ phase }) => phase === 'retract', 'retract');
+      expect(now.state).not.toBe('parked');
+      expect(stepOf(now, 'fenceOutbound')).toMatchObject({ outcome: 'unverified', detail: 'skipped by alice: firewalled' });
+    });
+  });
+
   test('is skipped only through gate skip: rejected, it stays parked; approved, it is residual risk', async () => {
     const world = fakeWorld();
     world.failing.set('fenceOutbound', { type: 'StigmemRejected', times: Infinity });

@@ -50,6 +50,7 @@ export function coveredBy({ workflowId, events: raw }: RecordedHistory): string[
       events.some((event) => event.workflowExecutionCancelRequestedEventAttributes !== undefined),
     ),
     ...has('a switch that waits until it is quiet', decoded.includes('"switch-when-quiet"')),
+    ...has('a history that is sealed by the next run', decoded.includes('"predecessor-is-sealed"')),
     ...has('real activities', workflowId.startsWith('peer-compromise:')),
   ];
 }
@@ -70,6 +71,7 @@ export const wanted: readonly string[] = [
   'a reset',
   'a switch to the next run',
   'a switch that waits until it is quiet',
+  'a history that is sealed by the next run',
   'a run that takes over',
   'a cancel request',
   'real activities',

@@ -82,10 +82,16 @@ const breaking: Readonly<Record<string, Planted>> = {
     to: "  if (incident.mode === 'live' && state.peer && state.ourNode) await read.releasePeer({ ref: incident.ref(), peer: state.peer, ourNodeId: state.ourNode.nodeId });\n  const sealed = await insist(incident",
     histories: ['0.1.0-expelled.json'],
   },
+  'the next run: the history of the one before is not sealed': {
+    file: 'open.ts',
+    from: "patched('predecessor-is-sealed')) await startSealing(continuedFromExecutionRunId);",
+    to: "patched('predecessor-is-sealed')) incident.publish();",
+    histories: ['0.1.0-sealed-switch-2.json'],
+  },
   'closed: the last history is not sealed': {
     file: 'close.ts',
-    from: '  await startChild(SealHistory, {',
-    to: '  if (incident.messages < 0) await startChild(SealHistory, {',
+    from: '  await startSealing(await incident.confirmRun());',
+    to: '  const closedRun = await incident.confirmRun();\n  if (incident.messages < 0) await startSealing(closedRun);',
     histories: ['0.1.0-dismissed.json'],
   },
 };

@@ -40,7 +40,7 @@ export async function recordHistories(wanted: (name: string) => boolean): Promis
       recorded.set(name, await show(env, `incident-${name}`));
     }
     if (wanted('reset')) recorded.set('reset', await recordReset(env, server.address));
-    if (wanted('quiet-switch-1')) for (const [name, history] of await recordSwitch(envSmall)) recorded.set(name, history);
+    if (wanted('sealed-switch-1')) for (const [name, history] of await recordSwitch(envSmall)) recorded.set(name, history);
     if (wanted('seal-history') || wanted('peer-claim')) {
       await withIncident(
         env,
@@ -97,16 +97,16 @@ async function recordSwitch(env: TestWorkflowEnvironment): Promise<[string, Reco
       const { run } = await gateOpen(incident, 'retract').then(() => status(incident));
       for (let now = run; now === run; now = (await status(incident)).run) {
         await Promise.all(Array.from({ length: 10 }, () => incident.signal('note', { by: 'alice', text: 'still waiting' })));
-        await new Promise((resolve) => setTimeout(resolve, 700));
+        await new Promise((resolve) => setTimeout(resolve, 1_500));
       }
       runs.push(run);
       await undoneAndExpelled(incident);
     },
-    { id: 'incident-quiet-switch' },
+    { id: 'incident-sealed-switch' },
   );
   return [
-    ['quiet-switch-1', await show(env, 'incident-quiet-switch', runs[0])],
-    ['quiet-switch-2', await show(env, 'incident-quiet-switch')],
+    ['sealed-switch-1', await show(env, 'incident-sealed-switch', runs[0])],
+    ['sealed-switch-2', await show(env, 'incident-sealed-switch')],
   ];
 }
 

@@ -18,12 +18,14 @@ export interface FactsSize {
   readonly facts: number;
   readonly perEntity: number;
   readonly most: { readonly events: number; readonly kb: number } | null;
+  /** `ANALYZE` on the node's host first, as docs/explanation/performance.md advises for so many. */
+  readonly analyze?: boolean;
   /** How long the longest part may take before the run is given up. */
   readonly patienceMs: number;
 }
 
 /** One incident from start to expulsion, with so many hostile facts: rate, history, replay and where its time goes. */
-export async function factsFigures({ facts, perEntity, most, patienceMs }: FactsSize): Promise<Figure[]> {
+export async function factsFigures({ facts, perEntity, most, analyze = false, patienceMs }: FactsSize): Promise<Figure[]> {
   const group = `${facts} facts`;
   const lab = await benchLab(`facts-${facts}`, 1);
   try {
@@ -35,6 +37,7 @@ export async function factsFigures({ facts, perEntity, most, patienceMs }: Facts
       { peer: real, label: 'hostile', facts, perEntity },
       { peer: other, label: 'spare', facts: plain, perEntity },
     ]);
+    if (analyze) await lab.ours.exec('ANALYZE');
     const worker = lab.worker();
     await worker.start();
     const spare = await deliveredBy(lab, other.nodeId);
@@ -97,7 +100,13 @@ export async function factsFigures({ facts, perEntity, most, patienceMs }: Facts
         samples: replays,
       }),
       ...(['captureLocal', 'collectFacts', 'assess', 'remakePlan', 'undoFacts', 'verifyUndone'] as const).map((name) =>
-        figure({ group, what: `time in ${name}`, unit: 's', value: tookMs(name) / 1_000 }),
+        figure({
+          group,
+          what: `time in ${name}`,
+          unit: 's',
+          value: tookMs(name) / 1_000,
+          ...(analyze ? { note: 'after ANALYZE on the host' } : {}),
+        }),
       ),
       figure({
         group,

@@ -39,13 +39,30 @@ const groups: Readonly<Record<string, () => Promise<Figure[]>>> = {
   fence: () => fenceFigures(quick ? { rounds: 1, facts: 20 } : { rounds: 12, facts: 1_000 }),
   approval: () => approvalFigures({ rounds: quick ? 1 : 20 }),
   facts: () => factsFigures({ facts: quick ? 20 : 1_000, perEntity, most: { events: 300, kb: 300 }, patienceMs }),
-  many: () => factsFigures({ facts: manyFacts, perEntity, most: { events: 400, kb: 1_024 }, patienceMs }),
   memory: () => memoryFigures({ parked: quick ? 10 : parked }),
   worker: () => startFigures({ rounds: quick ? 1 : 5 }),
   days: () => daysFigures({ days: quick ? 2 : 30 }),
+  // The longest by far, so the others are on paper by then.
+  many: () => factsFigures({ facts: manyFacts, perEntity, most: { events: 400, kb: 1_024 }, analyze: true, patienceMs }),
 };
 /** What shows within a minute that the command works; its figures mean nothing. */
 const quickGroups = ['fence', 'facts', 'worker'];
+
+const machine = {
+  cores: cpus().length,
+  cpu: cpus()[0]?.model ?? '',
+  memoryGb: Math.round(totalmem() / 2 ** 30),
+  platform: platform(),
+  node: process.version,
+};
+
+/** After each group: what was measured is kept, whatever becomes of the next. */
+function keep(): void {
+  const at = new Date().toISOString();
+  mkdirSync(join(repoRoot, '.test'), { recursive: true });
+  writeFileSync(flags.out, `${JSON.stringify({ at, quick, machine, figures, broken }, null, 2)}\n`);
+  if (flags.docs) writeDocument(figures, machine, at);
+}
 
 Runtime.install({ logger: new DefaultLogger('ERROR'), shutdownSignals: [] });
 const wanted = flags.only?.split(',') ?? (quick ? quickGroups : Object.keys(groups));
@@ -65,24 +82,11 @@ for (const name of wanted) {
     broken.push(name);
     console.log(error);
   }
+  keep();
   console.log(`   ${((Date.now() - began) / 1_000).toFixed(1)} s`);
 }
 if (wanted.length > 1) console.log(table(figures));
-const machine = {
-  cores: cpus().length,
-  cpu: cpus()[0]?.model ?? '',
-  memoryGb: Math.round(totalmem() / 2 ** 30),
-  platform: platform(),
-  node: process.version,
-};
-const at = new Date().toISOString();
-mkdirSync(join(repoRoot, '.test'), { recursive: true });
-writeFileSync(flags.out, `${JSON.stringify({ at, quick, machine, figures, broken }, null, 2)}\n`);
-console.log(`written to ${flags.out}`);
-if (flags.docs) {
-  writeDocument(figures, machine, at);
-  console.log(`written to ${document}`);
-}
+console.log(`written to ${flags.out}${flags.docs ? ` and ${document}` : ''}`);
 const missed = figures.filter(({ holds }) => holds === false);
 if (missed.length > 0) console.log(`${missed.length} bound(s) missed: ${missed.map(({ group, what }) => `${group}: ${what}`).join('; ')}`);
 if (broken.length > 0) {

@@ -7,7 +7,7 @@ import type { Answer, Cli } from './cli.ts';
 import { CliError } from './exit.ts';
 import { ask, findIncident, send, type Incident } from './incident.ts';
 import { checked, parseKeep, readDataFile, required } from './input.ts';
-import { sameId, sendDecision, sendUpdate } from './send-decision.ts';
+import { askVerdict, sameId, sendDecision } from './send-decision.ts';
 import { clean, shellWord } from './text.ts';
 
 export interface DecideOptions {
@@ -61,9 +61,9 @@ export async function amend(cli: Cli, text: string, options: AmendOptions): Prom
   const session = await cli.temporal();
   const incident = open(await findIncident(session, text));
   const updateId = sameId('amend', { ...payload, run: incident.runId });
-  const answer = await cli.working('waiting for the verdict', sendUpdate(session, incident.id, 'amend', payload, updateId));
+  const answer = await cli.working('waiting for the verdict', askVerdict(session, incident.id, 'amend', payload, updateId));
   if (answer === undefined) {
-    await send(session, incident.id, 'amend', payload);
+    await send(session, incident.id, 'amend', payload, { requestId: updateId });
     return unconfirmed(incident.id, 'your amendment', { amendment: payload });
   }
   const verdict = AmendAnswer.parse(answer);

@@ -19,12 +19,8 @@ export async function sendDecision(
   updateId: string,
   patience: Patience = cliPatience,
 ): Promise<DecisionAnswer | undefined> {
-  const started = Date.now();
-  if (await mayAnswer(session, id, patience)) {
-    const workerMs = Math.max(patience.workerMs - (Date.now() - started), 1_000);
-    const answer = await sendUpdate(session, id, 'decide', payload, updateId, { ...patience, workerMs });
-    if (answer !== undefined) return DecisionAnswer.parse(answer);
-  }
+  const answer = await askVerdict(session, id, 'decide', payload, updateId, patience);
+  if (answer !== undefined) return DecisionAnswer.parse(answer);
   const { decision: signal, ...rest } = payload;
   await send(session, id, signal, checked(Vote, rest, 'the decision'), { ms: patience.serverMs, requestId: updateId });
   return undefined;
@@ -44,15 +40,19 @@ async function mayAnswer(session: TemporalSession, id: string, patience: Patienc
   }
 }
 
-/** An update's answer; undefined when no worker took it in time, or the server takes no more updates. */
-export async function sendUpdate(
+/** An update's answer; undefined when no worker takes it in time, or the server takes no more updates: a signal then says it. */
+export async function askVerdict(
   session: TemporalSession,
   id: string,
   name: 'decide' | 'amend',
   payload: object,
   updateId: string,
-  { workerMs, verdictMs }: Patience = cliPatience,
+  patience: Patience = cliPatience,
 ): Promise<unknown> {
+  const started = Date.now();
+  if (!(await mayAnswer(session, id, patience))) return undefined;
+  const { verdictMs } = patience;
+  const workerMs = Math.max(patience.workerMs - (Date.now() - started), 1_000);
   try {
     const handle = session.client.workflow.getHandle(id);
     const taken = await withDeadline(session.client, workerMs, () =>

@@ -7,6 +7,9 @@ import { run } from './python.ts';
 /** Registered when the server starts, all of type Keyword. */
 export const SEARCH_ATTRIBUTES = ['CordonPeer', 'CordonPhase', 'CordonMode', 'CordonWaitingFor', 'CordonOutcome'] as const;
 
+/** A worker that stops is given what was being handed to it: deploy/temporal-dynamic-config.yaml says why. */
+const drainPolls = 'frontend.enableCancelWorkerPollsOnShutdown=true';
+
 /** Options of {@link startTemporal}. */
 export interface TemporalOptions {
   /** Holds `temporal.db` and `temporal.log`; made when missing. An existing file is taken up again. */
@@ -64,7 +67,7 @@ export async function startTemporal(options: TemporalOptions): Promise<TemporalS
       `--db-filename=${dbPath}`,
       '--log-level=warn',
       ...SEARCH_ATTRIBUTES.flatMap((name) => ['--search-attribute', `${name}=Keyword`]),
-      ...(options.dynamicConfig ?? []).flatMap((entry) => ['--dynamic-config-value', entry]),
+      ...[drainPolls, ...(options.dynamicConfig ?? [])].flatMap((entry) => ['--dynamic-config-value', entry]),
     ],
     cwd: options.dir,
     env,

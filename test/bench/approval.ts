@@ -35,7 +35,9 @@ export async function approvalFigures({ rounds }: { rounds: number }): Promise<F
       await incident.signal('approve', { gate: 'retract', digest, by: 'bob' });
       acting.push((await started(lab, incident.workflowId, 'remakePlan', 1)) - approvedAt);
       const { activities } = await historyOf(lab.client, incident.workflowId);
-      first.push(Math.min(...activities.slice(before.length).map(({ startedAt }) => startedAt)) - approvedAt);
+      // One that is under way has no start in the history yet.
+      const begun = activities.slice(before.length).filter(({ startedAt }) => startedAt > 0);
+      first.push(Math.min(...begun.map(({ startedAt }) => startedAt)) - approvedAt);
       // It goes on to undo two facts: out of the way before the next one is measured.
       await started(lab, incident.workflowId, 'verifyUndone', 1, true);
     }

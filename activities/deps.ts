@@ -83,17 +83,19 @@ export async function firstSealed(deps: Deps, ref: IncidentRef, item: string): P
  * What was sealed under this kind or name by this incident, the first look first, and then by others, the newest
  * first: under the same workflow id earlier on, or under any other. What an older one saw may have been changed since.
  */
-export async function everSealed(deps: Deps, ref: IncidentRef, wanted: (entry: EvidenceEntry) => boolean): Promise<unknown[]> {
+export async function* everSealed(deps: Deps, ref: IncidentRef, wanted: (entry: EvidenceEntry) => boolean): AsyncGenerator<unknown> {
+  const matching = async (incident: string) => {
+    const store = await EvidenceStore.open(deps.evidenceDir, incident, ref.at);
+    return (await store.entries()).filter(wanted).map((entry) => ({ entry, store }));
+  };
+  const here = await matching(ref.incident);
+  for (const { entry, store } of here) if (isOf(ref, entry.key)) yield store.readJson(`sha256:${entry.sha256}`);
+  // Opened only where this incident's own looks do not tell: a damaged folder of another must not be in the way.
   const folders = (await listIncidentFolders(deps.evidenceDir)).flatMap(({ incident }) => incident ?? []);
-  const found = await Promise.all(
-    [...new Set([ref.incident, ...folders])].map(async (incident) => {
-      const store = await EvidenceStore.open(deps.evidenceDir, incident, ref.at);
-      return (await store.entries()).filter(wanted).map((entry) => ({ entry, store }));
-    }),
-  );
-  const [own, others] = [true, false].map((mine) => found.flat().filter(({ entry }) => isOf(ref, entry.key) === mine));
-  const newestFirst = (others ?? []).toSorted((a, b) => Date.parse(b.entry.at) - Date.parse(a.entry.at) || b.entry.seq - a.entry.seq);
-  return Promise.all([...(own ?? []), ...newestFirst].map(({ entry, store }) => store.readJson(`sha256:${entry.sha256}`)));
+  const elsewhere = await Promise.all(folders.filter((incident) => incident !== ref.incident).map(matching));
+  const others = [...here.filter(({ entry }) => !isOf(ref, entry.key)), ...elsewhere.flat()];
+  const newestFirst = others.toSorted((a, b) => Date.parse(b.entry.at) - Date.parse(a.entry.at) || b.entry.seq - a.entry.seq);
+  for (const { entry, store } of newestFirst) yield store.readJson(`sha256:${entry.sha256}`);
 }
 
 /** The head of the chain, as history carries it. */

@@ -157,14 +157,16 @@ async function originalOf(
   ref: IncidentRef,
   row: Peer,
 ): Promise<{ original: { ingest_tenant: string; pull_tenant: string }; why?: string }> {
-  const found = (await everSealed(deps, ref, (entry) => entry.kind === originalKind && entry.name === originalName(row.peer_id))).map(
-    (each) => Peer.parse(each),
-  );
-  const side = (name: Side): string | undefined => {
-    const clean = found.find((seen) => !(seen[name] ?? '').startsWith(fenceMarker));
-    return clean && (clean[name] ?? '');
-  };
-  const [ingest, pull] = [side('ingest_tenant'), side('pull_tenant')];
+  const looks = everSealed(deps, ref, ({ kind, name }) => kind === originalKind && name === originalName(row.peer_id));
+  let ingest: string | undefined;
+  let pull: string | undefined;
+  for await (const look of looks) {
+    const seen = Peer.parse(look);
+    const clean = (side: Side) => ((seen[side] ?? '').startsWith(fenceMarker) ? undefined : (seen[side] ?? ''));
+    ingest ??= clean('ingest_tenant');
+    pull ??= clean('pull_tenant');
+    if (ingest !== undefined && pull !== undefined) break;
+  }
   const original = { ingest_tenant: ingest ?? '', pull_tenant: pull ?? '' };
   if (ingest !== undefined && pull !== undefined) return { original };
   return { original, why: "only fences of earlier incidents were ever seen on this row; the node's default was set" };

@@ -31,10 +31,9 @@ export function restoreActivities(deps: Deps) {
       await seal(deps, ref, pinsBeforeRestore, 'pins', before);
       // What an attempt that died took off already was of this containment too.
       const first = z.array(OriginPin).parse(await firstSealed(deps, ref, pinsBeforeRestore));
-      const looks = z.array(z.array(OriginPin)).parse(await everSealed(deps, ref, ({ name }) => name === pinsBefore));
       for (const own of readBack || ref.mode === 'drill' ? [] : ours) {
         const { entity_uri, node_id } = own;
-        const original = originalPin(looks, own);
+        const original = await originalPin(deps, ref, own);
         await assertBoundNode(deps, ref);
         if (original) await deps.node.putOriginPin({ entity_uri, node_id, key_fingerprint: original.key_fingerprint }, cancelSignal());
         else await deps.node.deleteOriginPin({ entity_uri, node_id }, cancelSignal());
@@ -89,9 +88,13 @@ function isContainment(pin: OriginPin): boolean {
 }
 
 /** The pin as it was before any of containment: as this incident saw it first, else as the last one before it that did. */
-function originalPin(looks: readonly (readonly OriginPin[])[], own: OriginPin): OriginPin | undefined {
-  const seen = looks.map((pins) => pins.find((pin) => pin.entity_uri === own.entity_uri && pin.node_id === own.node_id));
-  return seen.find((pin) => pin === undefined || !isContainment(pin));
+async function originalPin(deps: Deps, ref: IncidentRef, own: OriginPin): Promise<OriginPin | undefined> {
+  for await (const look of everSealed(deps, ref, ({ name }) => name === pinsBefore)) {
+    const pins = z.array(OriginPin).parse(look);
+    const seen = pins.find((pin) => pin.entity_uri === own.entity_uri && pin.node_id === own.node_id);
+    if (seen === undefined || !isContainment(seen)) return seen;
+  }
+  return undefined;
 }
 
 function assertApprovedHere(approvedInRun: string): void {

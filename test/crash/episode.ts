@@ -36,8 +36,7 @@ const limitMs = 180_000;
 
 /** The longest an incident may take to move on. */
 function boundOf({ by, taskLost }: Recovery, startedBy: StartedBy): number {
-  // A task that the server hands out in the very moment a worker stops asking is nobody's: told apart in the table.
-  if (by === 'SIGTERM' && !taskLost) return 500;
+  if (by === 'SIGTERM') return 500;
   return taskLost && startedBy === 'others' ? 11_000 : 6_000;
 }
 

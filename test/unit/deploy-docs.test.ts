@@ -175,6 +175,7 @@ describe('docs/how-to/deploy.md', () => {
     const named = [...(blocks('toml').at(-1) ?? '').matchAll(/"\/run\/secrets\/([^"]+)"/g)].map(([, file = '']) => file);
     expect(named).toEqual(['temporal_client.pem', 'temporal_client.key']);
     for (const file of named) expect(read('deploy/mtls.yml')).toContain(`${file}: {`);
+    expect(paths.filter((path) => !given.includes(path) && !existsSync(join(repoRoot, path)))).toEqual([]);
   });
 
   test('each profile file is one that cordon reads', () => {

@@ -18,6 +18,8 @@ export interface TemporalOptions {
   readonly uiPort?: number;
   /** More `--dynamic-config-value` entries, `KEY=JSON`. */
   readonly dynamicConfig?: readonly string[];
+  /** Keeps nothing on disk: what it is told is gone when it stops. */
+  readonly inMemory?: boolean;
 }
 
 /** A Temporal dev server with its Web UI, on loopback and on a file database. */
@@ -64,7 +66,7 @@ export async function startTemporal(options: TemporalOptions): Promise<TemporalS
       '--ui-ip=127.0.0.1',
       `--ui-port=${uiPort}`,
       '--ui-disable-news-fetch',
-      `--db-filename=${dbPath}`,
+      ...(options.inMemory ? [] : [`--db-filename=${dbPath}`]),
       '--log-level=warn',
       ...SEARCH_ATTRIBUTES.flatMap((name) => ['--search-attribute', `${name}=Keyword`]),
       ...[drainPolls, ...(options.dynamicConfig ?? [])].flatMap((entry) => ['--dynamic-config-value', entry]),

@@ -35,15 +35,16 @@ export function workflowBundle(): Promise<WorkflowBundleWithSourceMap> {
 
 export type Incident = WorkflowHandle<typeof PeerCompromise>;
 
-/** A dev server on a database of its own: reset, listing and a real clock. */
+/** A dev server on a database of its own (a file, if not told otherwise): reset, listing and a real clock. */
 export async function devServer(
   name: string,
   dynamicConfig: readonly string[] = [],
+  inMemory = false,
 ): Promise<TestWorkflowEnvironment & { readonly address: string; readonly pid: number | undefined; stop(): Promise<void> }> {
   await workflowBundle();
   const dir = join(repoRoot, '.test', name);
   rmSync(dir, { recursive: true, force: true });
-  const server = await startTemporal({ dir, dynamicConfig });
+  const server = await startTemporal({ dir, dynamicConfig, inMemory });
   const env = await TestWorkflowEnvironment.createFromExistingServer({ address: server.address });
   const stop = async (): Promise<void> => {
     await env.teardown();

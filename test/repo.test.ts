@@ -1,10 +1,11 @@
-import { bundleWorkflowCode, DefaultLogger } from '@temporalio/worker';
+import { DefaultLogger } from '@temporalio/worker';
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
+import { bundleWorkflows } from '../src/bundle-workflows.ts';
 
 // Facts about the repository itself: what no type and no other test would notice.
 
@@ -115,11 +116,7 @@ describe('imports', () => {
   });
 
   test('the workflow bundle builds, and holds no code of activities, node or store', async () => {
-    const { code } = await bundleWorkflowCode({
-      workflowsPath: join(root, 'workflows', 'index.ts'),
-      payloadConverterPath: join(root, 'src', 'payload-converter.ts'),
-      logger: new DefaultLogger('ERROR'),
-    });
+    const { code } = await bundleWorkflows({ dir: root, logger: new DefaultLogger('ERROR') });
     expect(code).toContain('./workflows/peer-compromise.ts');
     expect(code.match(/\.\/(activities|src\/(?!contract\/|payload-converter))[\w/-]+\.ts/g)).toBeNull();
     expect(code).not.toContain('node_modules/undici');

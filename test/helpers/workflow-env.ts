@@ -1,10 +1,11 @@
 import { WorkflowNotFoundError } from '@temporalio/common';
 import { TestWorkflowEnvironment } from '@temporalio/testing';
 import type { WorkflowHandle } from '@temporalio/client';
-import { bundleWorkflowCode, DefaultLogger, Runtime, Worker, type WorkflowBundleWithSourceMap } from '@temporalio/worker';
+import { DefaultLogger, Runtime, Worker, type WorkflowBundleWithSourceMap } from '@temporalio/worker';
 import { fileURLToPath } from 'node:url';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { bundleWorkflows } from '../../src/bundle-workflows.ts';
 import { bundlePath } from '../../src/paths.ts';
 import { startTemporal } from '../../src/lab/temporal-server.ts';
 import { repoRoot, temporalTestServerBin } from '../../src/lab/tools.ts';
@@ -24,12 +25,7 @@ let installed = false;
 export function workflowBundle(): Promise<WorkflowBundleWithSourceMap> {
   if (!installed) Runtime.install({ logger: new DefaultLogger('ERROR') });
   installed = true;
-  bundling ??= bundleWorkflowCode({
-    workflowsPath: here('../../workflows/index.ts'),
-    payloadConverterPath: converterPath,
-    workflowInterceptorModules: [here('../../workflows/door.ts')],
-    logger: new DefaultLogger('ERROR'),
-  });
+  bundling ??= bundleWorkflows({ dir: repoRoot, payloadConverter: converterPath, logger: new DefaultLogger('ERROR') });
   return bundling;
 }
 

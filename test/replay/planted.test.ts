@@ -1,7 +1,8 @@
-import { bundleWorkflowCode, DefaultLogger, type WorkflowBundle } from '@temporalio/worker';
+import { DefaultLogger, type WorkflowBundle } from '@temporalio/worker';
 import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { bundleWorkflows } from '../../src/bundle-workflows.ts';
 import { repoRoot } from '../../src/lab/tools.ts';
 import { converterPath, workflowBundle } from '../helpers/workflow-env.ts';
 import { historyFiles, replay } from './histories.ts';
@@ -115,12 +116,7 @@ async function planted({ file, from, to }: Omit<Planted, 'histories'>, name: str
   const code = readFileSync(path, 'utf8');
   if (code.split(from).length !== 2) throw new Error(`${file} no longer has what this test changes: ${from}`);
   writeFileSync(path, code.replace(from, to));
-  return bundleWorkflowCode({
-    workflowsPath: join(dir, 'workflows', 'index.ts'),
-    payloadConverterPath: converterPath,
-    workflowInterceptorModules: [join(dir, 'workflows', 'door.ts')],
-    logger: new DefaultLogger('ERROR'),
-  });
+  return bundleWorkflows({ dir, payloadConverter: converterPath, logger: new DefaultLogger('ERROR') });
 }
 
 describe('a change that breaks determinism is caught', () => {

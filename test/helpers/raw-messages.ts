@@ -67,14 +67,26 @@ export async function rawUpdate(
   name: string,
   payloads: readonly RawPayload[],
 ): Promise<unknown> {
-  const { outcome } = await env.client.workflowService.updateWorkflowExecution({
+  const { workflowService } = env.client;
+  const waitPolicy = { lifecycleStage: 3 };
+  const answered = await workflowService.updateWorkflowExecution({
     namespace: 'default',
     workflowExecution: { workflowId: incident.workflowId },
-    waitPolicy: { lifecycleStage: 3 },
+    waitPolicy,
     request: { meta: { updateId: randomUUID(), identity: 'x' }, input: { name, args: { payloads: [...payloads] } } },
   });
-  if (outcome?.failure) return { failure: outcome.failure.message };
-  const answer: unknown = JSON.parse(Buffer.from(outcome?.success?.payloads?.[0]?.data ?? []).toString('utf8'));
+  // The server answers without an outcome when it took long. Whoever still wants it asks again, as every SDK does.
+  let { outcome } = answered;
+  while (!outcome) {
+    const polled = await workflowService.pollWorkflowExecutionUpdate({
+      namespace: 'default',
+      updateRef: answered.updateRef ?? null,
+      waitPolicy,
+    });
+    outcome = polled.outcome;
+  }
+  if (outcome.failure) return { failure: outcome.failure.message };
+  const answer: unknown = JSON.parse(Buffer.from(outcome.success?.payloads?.[0]?.data ?? []).toString('utf8'));
   return answer;
 }
 

@@ -258,7 +258,7 @@ const howByType: Readonly<Record<FailureType, string>> = {
   PeerAmbiguous: 'Say which peer is meant: cordon retry <incident> resolvePeer --note <its node_id> --by <you>.',
   EvidenceUnavailable:
     'Nothing is changed without evidence. Make room in the evidence folder, make it writable for the worker, or restore the file named from a copy.',
-  ConfigInvalid: 'Mend the file named, then restart the worker.',
+  ConfigInvalid: 'Mend the file named: it is read anew at each attempt.',
   WebhookUnavailable:
     'Check CORDON_WEBHOOK_URL and what answers there. The notices lie in files/ beside the evidence: send them by hand, then skip.',
   RunStillOpen: 'Nothing to do: it is tried again until the run has ended.',

@@ -46,14 +46,16 @@ export async function askEntity(deps: Deps, touched: Touched, recalled: Recalled
   const still: EntityAnswer['still'] = { facts: [], card: [], recallPoison: [], recallBenign: [] };
   const unanswered: string[] = [];
   const ids = new Set(facts.map(({ id }) => id));
-  // One fact can make the node fail on whatever would show it: that is an answer to be told, not an outage.
+  // One fact can make the node fail on whatever would show it: that is an answer to be told, not an outage. There may be no
+  // card; where the query itself is not found, it is not about this entity.
   const ask = async (name: Surface, question: () => Promise<readonly string[]>): Promise<void> => {
     try {
       const shown = await atItsPace(question, cancelSignal());
       still[name] = [...new Set([...still[name], ...shown])];
     } catch (error) {
-      if (!(error instanceof StigmemHttpError) || ![400, 404, 422, 500].includes(error.status)) throw error;
-      if (error.status !== 404) unanswered.push(`${name}: ${error.message.slice(0, 200)}`);
+      const told = name === 'facts' ? [400, 422, 500] : [400, 404, 422, 500];
+      if (!(error instanceof StigmemHttpError) || !told.includes(error.status)) throw error;
+      if (name !== 'card' || error.status !== 404) unanswered.push(`${name}: ${error.message.slice(0, 200)}`);
     }
   };
   await ask('facts', async () => {

@@ -67,8 +67,7 @@ export class Undoer {
         return { ...base, outcome: right ? 'done' : 'wrong', retraction: made.id, at: made.timestamp, note };
       }
       if (fact.action === 'reject') {
-        await this.#reject(fact.id);
-        return { ...base, outcome: 'done', note: 'rejected in quarantine' };
+        return { ...base, outcome: 'done', note: await this.#reject(fact.id) };
       }
       const note = fact.action === 'suppress' ? 'needs the host worker: nothing was done' : fact.reason;
       return { ...base, outcome: fact.action === 'suppress' ? 'refused' : 'left', note };
@@ -144,15 +143,18 @@ export class Undoer {
     return atItsPace(() => this.#deps.node.assertFact(body, cancelSignal()), cancelSignal());
   }
 
-  async #reject(id: string): Promise<void> {
+  /** What the node said to it. */
+  async #reject(id: string): Promise<string> {
     await this.#sameNode();
     this.writes += 1;
     try {
       const reason = `R-PEER-COMPROMISE ${effectKey(this.#ref, id)}`;
       await atItsPace(() => this.#deps.node.rejectQuarantined(id, reason, cancelSignal()), cancelSignal());
+      return 'the node took it';
     } catch (error) {
       // No longer pending: what it is now is read back, like everything else.
       if (!(error instanceof StigmemHttpError) || error.status !== 409) throw error;
+      return error.message;
     }
   }
 
@@ -178,15 +180,15 @@ export class Undoer {
   }
 }
 
-/** One that still waits, whatever the node answered, was not rejected: tried again until it is, or people skip it. */
+/** What it is now counts, whatever the node answered. One that still waits is tried again until it does not, or people skip it. */
 function rejected(line: UndoLine, state: { status: string; at: string | null } | undefined): UndoLine {
   if (state?.status === 'pending') {
-    const said = line.outcome === 'done' ? 'the node took it' : line.note;
-    const what = `POST /v1/quarantine/${line.id.slice(0, 100)}/reject: expected the fact to be rejected, it still waits in quarantine: ${said}`;
+    const what = `POST /v1/quarantine/${line.id.slice(0, 100)}/reject: expected the fact to be rejected, it still waits in quarantine: ${line.note}`;
     throw new StepFailure('StigmemRejected', what.slice(0, 1_000));
   }
+  if (state?.status === 'rejected')
+    return { ...line, outcome: 'done', note: 'rejected in quarantine', ...(state.at === null ? {} : { at: state.at }) };
   if (line.outcome !== 'done') return line;
-  if (state?.status === 'rejected') return { ...line, ...(state.at === null ? {} : { at: state.at }) };
   return { ...line, outcome: 'wrong', note: `it is ${state?.status ?? 'not in quarantine'}, not rejected` };
 }
 

@@ -82,8 +82,8 @@ export async function askAgain(deps: Deps, ref: IncidentRef, peer: PeerRef | nul
     {
       what: 'undone facts asked about again',
       seen: acted.length,
-      complete: unanswered.length === 0,
-      why: `on ${touched.length} entities and scopes, as an ordinary agent: facts, card, synthesize, recall by the poison's words and by benign ones`,
+      complete: unanswered.length === 0 && deps.node.hasAgentKey,
+      why: `on ${touched.length} entities and scopes, ${deps.node.hasAgentKey ? 'as an ordinary agent' : 'with the admin key, which is no ordinary agent: set CORDON_AGENT_KEY'}: facts, card, synthesize, recall by the poison's words and by benign ones`,
     },
     {
       what: 'facts downstream',

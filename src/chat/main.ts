@@ -29,7 +29,9 @@ export async function runChat(env: Env): Promise<void> {
     if (!(error instanceof PeopleError)) throw error;
     throw new ConfigError([{ variable: 'CORDON_CHAT_PEOPLE_FILE', expected: 'Slack user ids and names', got: error.message }]);
   });
-  const log = createLog(config.logLevel, scrubberOf([config.botToken, config.signingSecret]), { service: 'cordon-chat' });
+  const log = createLog(config.logLevel, scrubberOf([config.botToken, config.signingSecret, settings.connectionOptions.apiKey]), {
+    service: 'cordon-chat',
+  });
   const temporal = new LazyTemporal(settings);
   const card = { decisions: config.decisions, uiUrl: config.temporalUiUrl, namespace: settings.namespace };
   const { botToken: token, slackApiUrl: apiUrl, channel } = config;

@@ -19,7 +19,9 @@ const maxIncidents = 1_000;
 
 interface Seen {
   readonly memo: string;
-  askedAt: number;
+  readonly askedAt: number;
+  /** Whether a worker said what it waits for, and a card shows it. */
+  readonly isShown: boolean;
 }
 
 /** Keeps the cards as the incidents are. It remembers nothing that Temporal or the channel could not tell it again. */
@@ -29,7 +31,7 @@ export class Watch {
   readonly #log: Logger;
   readonly #stopped = new AbortController();
   readonly #seen = new Map<string, Seen>();
-  readonly #busy = new Map<string, Promise<void>>();
+  readonly #busy = new Map<string, Promise<unknown>>();
   #scannedAt = -Infinity;
   #slackPausedUntil = 0;
   #running: Promise<void> | undefined;
@@ -57,7 +59,7 @@ export class Watch {
   /** Looks at one incident now: something was just decided about it. */
   async look(incident: string): Promise<void> {
     const failed: unknown[] = [];
-    await attempt(failed, async () => this.#refresh(await this.#temporal.session(), incident));
+    await attempt(failed, async () => void (await this.#refresh(await this.#temporal.session(), incident)));
     if (failed.length > 0) this.#judge(failed, false);
   }
 
@@ -84,11 +86,12 @@ export class Watch {
     const next = async (): Promise<void> => {
       for (let id = waiting.shift(); id !== undefined && !this.#stopped.signal.aborted; id = waiting.shift()) {
         const incident = id;
-        if (!(await attempt(failed, () => this.#refresh(session, incident)))) continue;
+        let isShown = false;
+        if (!(await attempt(failed, async () => void (isShown = await this.#refresh(session, incident))))) continue;
         reached.slack = true;
         const memo = memos.get(incident);
         // What failed is due again in the next round.
-        if (memo !== undefined) this.#seen.set(incident, { memo, askedAt: Date.now() });
+        if (memo !== undefined) this.#seen.set(incident, { memo, askedAt: Date.now(), isShown });
       }
     };
     await Promise.all(Array.from({ length: atOnce }, next));
@@ -97,7 +100,7 @@ export class Watch {
   #isDue(id: string, memo: string, now: number): boolean {
     const seen = this.#seen.get(id);
     if (seen === undefined || seen.memo !== memo) return true;
-    const mayWait = memo === unknownMemo || this.#cards.open(id).length > 0;
+    const mayWait = memo === unknownMemo || !seen.isShown || this.#cards.open(id).length > 0;
     return mayWait && now - seen.askedAt >= askEveryMs;
   }
 
@@ -110,25 +113,26 @@ export class Watch {
   }
 
   /** One at a time for each incident. */
-  async #refresh(session: TemporalSession, incident: string): Promise<void> {
+  async #refresh(session: TemporalSession, incident: string): Promise<boolean> {
     const before = this.#busy.get(incident) ?? Promise.resolve();
     const mine = before.catch(() => undefined).then(() => this.#bring(session, incident));
     this.#busy.set(incident, mine);
     try {
-      await mine;
+      return await mine;
     } finally {
       if (this.#busy.get(incident) === mine) this.#busy.delete(incident);
     }
   }
 
-  async #bring(session: TemporalSession, incident: string): Promise<void> {
+  /** Gives whether every gate that waits has its card now. */
+  async #bring(session: TemporalSession, incident: string): Promise<boolean> {
     const log = this.#log.child({ incident });
     const found = await describe(session, incident, chatPatience);
     // A closed one waits for nobody, whatever it would answer.
     const waiting = found?.isOpen === true ? await openingsOf(session, incident) : [];
     if (waiting === undefined) {
       log.debug('no worker answers: its cards stay as they are');
-      return;
+      return false;
     }
     for (const opening of waiting) {
       const { gate, opening: number, digest, have, need } = opening;
@@ -143,6 +147,7 @@ export class Watch {
       await this.#cards.end(card, ending);
       log.info({ gate, opening, digest, how: ending.how, by: ending.by }, 'card ended');
     }
+    return this.#cards.open(incident).length >= waiting.length;
   }
 
   /** What failed is said once, and once more when it works again. */

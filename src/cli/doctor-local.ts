@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { constants, existsSync } from 'node:fs';
 import { access, rm, statfs, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
@@ -32,9 +33,12 @@ async function evidenceCheck(dir: string): Promise<Finding> {
   const there = nearest(path);
   try {
     if (there === path) {
-      const probe = join(path, `.doctor-${process.pid}`);
-      await writeFile(probe, '', { flag: 'wx' });
-      await rm(probe, { force: true });
+      const probe = join(path, `.doctor-${randomUUID()}`);
+      try {
+        await writeFile(probe, '', { flag: 'wx' });
+      } finally {
+        await rm(probe, { force: true });
+      }
     } else await access(there, constants.W_OK);
   } catch (error) {
     return fail(`${path}: ${messageOf(error)}`, mend);

@@ -20,7 +20,7 @@ const anyRun = '00000000';
 /** `note`: something for the record. */
 export async function note(cli: Cli, text: string, words: string, options: MessageOptions): Promise<Answer> {
   const payload = checked(Note, { by: named(options), text: words }, 'the note');
-  return await tell(cli, text, 'note', () => payload, 'your note');
+  return await tell(cli, text, { verb: 'note', by: payload.by, about: '' }, () => payload, 'your note');
 }
 
 /** `retry`, `done`, `skip`: what to do about a step that is stuck. */
@@ -37,7 +37,7 @@ export async function aboutStep(
   if (verb !== 'retry') required(options.note, '--note', verb === 'skip' ? 'why it may be left out' : 'what was done by hand');
   const fields = { step, by: named(options), ...(options.note === undefined ? {} : { note: options.note }) };
   checked(StepMessage, { ...fields, run: anyRun }, `the ${verb}`);
-  return await tell(cli, text, verb, (run) => ({ ...fields, run }), `your ${verb} of ${step}`);
+  return await tell(cli, text, { verb, by: fields.by, about: step }, (run) => ({ ...fields, run }), `your ${verb} of ${step}`);
 }
 
 /** `close`: asks for an end; it opens a gate, approved like any other. */
@@ -46,14 +46,16 @@ export async function close(cli: Cli, text: string, options: MessageOptions): Pr
   const reason = required(options.reason, '--reason', 'why it may end like this');
   const fields = { outcome, by: named(options), reason };
   checked(CloseRequest, { ...fields, run: anyRun }, 'the close request');
-  const answer = await tell(cli, text, 'close', (run) => ({ ...fields, run }), `your request to close as ${outcome}`);
+  const asked = { verb: 'close', by: fields.by, about: `close ${outcome}` };
+  const answer = await tell(cli, text, asked, (run) => ({ ...fields, run }), `your request to close as ${outcome}`);
   if (answer.exit !== undefined) return answer;
   const gate = outcome === 'dismissed' ? 'restore' : 'close';
   return { ...answer, text: [...answer.text, `It opens gate ${gate}: approve that gate when it waits.`] };
 }
 
 /** Sends a signal and reads back whether the incident refused it. */
-async function tell(cli: Cli, text: string, signal: string, payload: (run: string) => object, what: string): Promise<Answer> {
+async function tell(cli: Cli, text: string, sender: Sender, payload: (run: string) => object, what: string): Promise<Answer> {
+  const { verb: signal } = sender;
   const session = await cli.temporal();
   const incident = await findIncident(session, text);
   if (!incident.isOpen) throw closed(incident);
@@ -64,7 +66,7 @@ async function tell(cli: Cli, text: string, signal: string, payload: (run: strin
   if (before === undefined) return unconfirmed(incident.id, what, json);
   const after = await cli.working('reading back', askStatus(session, incident.id));
   if (after === undefined) return unconfirmed(incident.id, what, json);
-  const refusal = newRefusal(before, after);
+  const refusal = newRefusal(before, after, sender);
   const show = `next: cordon show ${shellWord(incident.id)}`;
   if (refusal !== undefined) {
     const lines = refusal.detail === undefined ? [show] : [clean(refusal.detail), show];
@@ -74,9 +76,18 @@ async function tell(cli: Cli, text: string, signal: string, payload: (run: strin
   return { next: `taken: ${clean(what)}`, text: [show], json: { incident: incident.id, ...json, phase: after.phase, state: after.state } };
 }
 
-function newRefusal(before: Status, after: Status): Status['refused']['last'][number] | undefined {
-  // Status keeps the last refusals in order; the newest is the last one.
-  return after.refused.count > before.refused.count ? after.refused.last.at(-1) : undefined;
+/** Whose refusal it would be: others may send what is refused at the same time, junk by the thousand too. */
+interface Sender {
+  readonly verb: string;
+  readonly by: string;
+  /** What the refusal's detail names. */
+  readonly about: string;
+}
+
+function newRefusal(before: Status, after: Status, { by, about }: Sender): Status['refused']['last'][number] | undefined {
+  const count = after.refused.count - before.refused.count;
+  const since = count > 0 ? after.refused.last.slice(-count) : [];
+  return since.findLast((refusal) => refusal.by === by.slice(0, 200) && (refusal.detail ?? '').includes(about));
 }
 
 function closed(incident: Incident): CliError {

@@ -4,7 +4,7 @@ import { PolicyTightening } from '../contract/policy.ts';
 import { StartPayload } from '../contract/schemas.ts';
 import { parseNodeConfig } from '../config.ts';
 import { Stigmem } from '../stigmem/client.ts';
-import { withDeadline } from '../temporal.ts';
+import { withDeadline, type TemporalSession } from '../temporal.ts';
 import type { Answer, Cli } from './cli.ts';
 import { lastPoll } from './doctor-workers.ts';
 import { CliError } from './exit.ts';
@@ -32,6 +32,7 @@ export async function start(cli: Cli, peer: string, options: StartOptions): Prom
   const mode = payload.mode ?? 'live';
   const id = options.id ?? incidentId(known.nodeId ?? payload.peer, mode);
   if (id.length > 1_000) throw new CliError('usage', '--id: expected at most 1000 characters');
+  await notAnotherNodes(session, id, taskQueue);
   const { alerts = [], ...input } = payload;
   const [first, ...others] = alerts;
   const opening = first === undefined ? noteFor(payload) : { signal: 'alert', body: first };
@@ -65,6 +66,16 @@ export async function start(cli: Cli, peer: string, options: StartOptions): Prom
     text.push(`warning: no worker polls task queue ${taskQueue}: nothing happens until one runs (cordon worker)`);
   }
   return { next, text, json: { incident: id, run: incident?.runId ?? null, joined, alerts: alerts.length, warnings: known.warnings } };
+}
+
+/** An incident belongs to the node whose workers poll its task queue: one of another node does nothing for ours. */
+async function notAnotherNodes(session: TemporalSession, id: string, taskQueue: string): Promise<void> {
+  const open = await describe(session, id);
+  if (!open?.isOpen || open.description.taskQueue === taskQueue) return;
+  throw new CliError(
+    'failed',
+    `${clean(id)} is open on task queue ${clean(open.description.taskQueue)}, and this is ${clean(taskQueue)}: nothing was sent. If that is another node's, start this one under an id of its own: --id ${shellWord(`${id}:${taskQueue}`)}`,
+  );
 }
 
 function readPayload(peer: string, options: StartOptions): StartPayload {

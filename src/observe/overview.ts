@@ -82,7 +82,8 @@ export interface OverviewOptions {
   readonly namespace: string;
   readonly evidenceDir: string;
   readonly meter: Pick<MetricMeter, 'createGauge'>;
-  readonly failed: (error: unknown) => void;
+  /** What was not brought up to date, and why: undefined once it is again. */
+  readonly stale: (what: 'incidents' | 'evidence folder', error: unknown) => void;
   readonly signal: AbortSignal;
 }
 
@@ -91,15 +92,7 @@ export interface OverviewOptions {
  * at a time. No workflow is woken for it, so a thousand that wait cost five short answers; it knows nothing of its
  * own, so a restart or a second worker changes nothing.
  */
-export async function watchOverview({
-  temporal,
-  taskQueue,
-  namespace,
-  evidenceDir,
-  meter,
-  failed,
-  signal,
-}: OverviewOptions): Promise<void> {
+export async function watchOverview({ temporal, taskQueue, namespace, evidenceDir, meter, stale, signal }: OverviewOptions): Promise<void> {
   const made = Object.entries(gauges).map(([key, { name, help }]): [string, MetricGauge] => [
     key,
     meter.createGauge(name, 'float', '', help),
@@ -111,13 +104,15 @@ export async function watchOverview({
       const incidents = await openIncidents(temporal, taskQueue);
       for (const sample of samplesOf(incidents, Date.now())) set(sample);
       set({ gauge: 'overviewTime', labels: {}, value: Math.floor(Date.now() / 1_000) });
+      stale('incidents', undefined);
     } catch (error) {
-      failed(error);
+      stale('incidents', error);
     }
     try {
       set({ gauge: 'evidenceFree', labels: {}, value: await freeBytes(evidenceDir) });
+      stale('evidence folder', undefined);
     } catch (error) {
-      failed(error);
+      stale('evidence folder', error);
     }
     await sleep(everyMs, undefined, { signal }).catch(() => undefined);
   }

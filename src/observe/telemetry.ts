@@ -6,7 +6,7 @@ import { zeroCounters } from './counters.ts';
 import { serveHealth } from './health.ts';
 import { asAddress } from './listen.ts';
 import { createLog, type Log } from './log.ts';
-import { watchOverview } from './overview.ts';
+import { watchOverview, type OverviewOptions } from './overview.ts';
 import { scrubberOf } from './scrub.ts';
 import { sdkLogger } from './sdk-log.ts';
 import type { Tracing } from './tracing.ts';
@@ -110,12 +110,19 @@ function serveMetrics({ temporal, taskQueue, namespace, evidenceDir }: Seen, log
   const ending = new AbortController();
   const meter = Runtime.instance().metricMeter;
   zeroCounters(meter, namespace, taskQueue);
-  let failing = false;
-  const failed = (error: unknown): void => {
-    if (!failing) log.warn({ err: error }, 'the metrics of incidents are not brought up to date: Temporal did not answer');
-    failing = true;
+  // Said once, and once more when it works again.
+  const failing = new Set<string>();
+  const stale: OverviewOptions['stale'] = (what, error) => {
+    if ((error !== undefined) === failing.has(what)) return;
+    if (error === undefined) {
+      failing.delete(what);
+      log.info(`the metrics of the ${what} are brought up to date again`);
+    } else {
+      failing.add(what);
+      log.warn({ err: error }, `the metrics of the ${what} are not brought up to date`);
+    }
   };
-  const watching = watchOverview({ temporal, taskQueue, namespace, evidenceDir, meter, failed, signal: ending.signal });
+  const watching = watchOverview({ temporal, taskQueue, namespace, evidenceDir, meter, stale, signal: ending.signal });
   return async () => {
     ending.abort();
     await watching;

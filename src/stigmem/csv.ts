@@ -1,6 +1,6 @@
 /**
  * RFC 4180 rows, as Python's csv.writer makes them: fields may hold commas, quotes and line breaks.
- * Returns null when the text ends inside a quoted field, which means that it was cut off.
+ * Returns null when the text does not end with the end of a row, which means that it was cut off.
  */
 export function parseCsv(text: string): string[][] | null {
   const rows: string[][] = [];
@@ -25,7 +25,5 @@ export function parseCsv(text: string): string[][] | null {
       field = '';
     } else if (char !== '\r') field += char;
   }
-  if (quoted) return null;
-  if (field !== '' || row.length > 0) rows.push([...row, field]);
-  return rows;
+  return quoted || field !== '' || row.length > 0 ? null : rows;
 }

@@ -17,6 +17,8 @@ export class StigmemSession {
   readonly #transport: Transport;
   readonly #adminKey: string;
   readonly #agentKey: string;
+  /** Whether what is asked "as an agent" is: without a key of its own the admin key asks, which may see more. */
+  readonly hasAgentKey: boolean;
   #nodeId: string | null = null;
 
   constructor({ url, adminKey, agentKey = adminKey, timeoutMs = 15_000, maxBytes = 64 * 1024 * 1024 }: StigmemOptions) {
@@ -29,6 +31,7 @@ export class StigmemSession {
     }
     this.#adminKey = adminKey;
     this.#agentKey = agentKey;
+    this.hasAgentKey = agentKey !== adminKey;
     this.#transport = new Transport({ url, timeoutMs, maxBytes, secrets: [adminKey, agentKey] });
   }
 

@@ -108,9 +108,19 @@ export type AuditEvent = z.infer<typeof AuditEvent>;
 export const AuditPage = z.looseObject({ entries: z.array(AuditEvent), cursor: text });
 export type AuditPage = z.infer<typeof AuditPage>;
 
+/** What cordon reads of an exported event. */
+const auditColumns = ['id', 'fact_id', 'event_type', 'principal_entity_uri', 'principal_oidc_sub', 'source', 'attested_key_id', 'ts'];
+
 /** GET /v1/audit/export: routes/audit.py, _CSV_HEADERS. Rows of text, the first names the columns; "" stands for null. */
 export const AuditExport = z.array(z.array(z.string())).transform((rows, context): AuditEvent[] => {
   const [columns = [], ...events] = rows;
+  const missing = auditColumns.filter((column) => !columns.includes(column));
+  const odd = events.findIndex((row) => row.length !== columns.length);
+  if (missing.length > 0 || odd !== -1) {
+    const message = missing.length > 0 ? `expected a first row with ${missing.join(', ')}` : `expected ${columns.length} fields`;
+    context.addIssue({ code: 'custom', message, path: missing.length > 0 ? [] : [odd + 1] });
+    return z.NEVER;
+  }
   const parsed = z.array(AuditEvent).safeParse(
     events.map((row) => {
       const named = Object.fromEntries(columns.map((column, at) => [column, row[at] === '' ? null : row[at]]));

@@ -12,15 +12,9 @@ import { repoRoot } from '../../src/lab/tools.ts';
 import { paced } from './bare.ts';
 import { figure, type Figure } from './figures.ts';
 
-const Weight = z.object({
-  rss: z.number(),
-  rssAfterGc: z.number(),
-  heapUsed: z.number(),
-  calls: z.number(),
-  lastCallAt: z.number(),
-  cached: z.number(),
-});
+const Weight = z.object({ rss: z.number(), rssAfterGc: z.number(), heapUsed: z.number(), cached: z.number() });
 type Weight = z.infer<typeof Weight>;
+const Progress = z.object({ calls: z.number(), lastCallAt: z.number(), cached: z.number() });
 
 interface Kind {
   readonly kind: 'cordon' | 'sample';
@@ -41,7 +35,9 @@ export async function sampleBundle(dir: string): Promise<string> {
 
 /** Starts a worker in a process of its own, and waits until it takes work. */
 export async function parkedWorker(address: string, bundle: string, { kind, taskQueue, planItems }: Kind): Promise<ChildProcess> {
-  const child = fork(fileURLToPath(new URL('./parked-worker.js', import.meta.url)), [kind, address, taskQueue, bundle, String(planItems)]);
+  const beside = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
+  const execArgv = ['--expose-gc', '--import', beside('./collect.js')];
+  const child = fork(beside('./parked-worker.js'), [kind, address, taskQueue, bundle, String(planItems)], { execArgv });
   // One that could not start says why on its standard error.
   await Promise.race([once(child, 'message'), once(child, 'exit').then(() => Promise.reject(new Error(`the ${kind} worker ended`)))]);
   return child;
@@ -53,12 +49,13 @@ export async function stopParked(child: ChildProcess): Promise<void> {
   await gone;
 }
 
-async function weigh(child: ChildProcess): Promise<Weight> {
+async function ask(child: ChildProcess, what: 'weigh' | 'progress'): Promise<unknown> {
   const answer = once(child, 'message');
-  child.send('weigh');
-  const [weight]: unknown[] = await answer;
-  return Weight.parse(weight);
+  child.send(what);
+  const [said]: unknown[] = await answer;
+  return said;
 }
+const weigh = async (child: ChildProcess): Promise<Weight> => Weight.parse(await ask(child, 'weigh'));
 
 /** What one incident that waits at a gate costs its worker, against the sample shape; and one with the longest plan a state may hold. */
 export async function memoryFigures({ parked }: { parked: number }): Promise<Figure[]> {
@@ -79,16 +76,24 @@ export async function memoryFigures({ parked }: { parked: number }): Promise<Fig
         group: 'memory',
         what,
         unit: 'KB',
-        value: weight.rssKb,
-        baseline: sample.rssKb,
+        value: weight.rssAfterGcKb,
+        baseline: sample.rssAfterGcKb,
         bound: { of: 'value', most: 400 },
         samples: parked,
-        note: `resident set of the worker for each parked incident; after a collection ${weight.rssAfterGcKb.toFixed(0)} KB, of which heap ${weight.heapKb.toFixed(0)} KB; ${weight.cached} cached`,
+        note: `resident set of the worker for each parked incident, after a collection in all its threads; before it ${weight.rssKb.toFixed(0)} KB; live on the heaps ${weight.heapKb.toFixed(0)} KB, of the sample ${sample.heapKb.toFixed(0)} KB; ${weight.cached} cached`,
       });
     return [
       line(`for each of ${parked} parked incidents, 60 facts in the plan`, usual),
       line(`the same with 200 facts, the longest plan that a state holds`, long),
       line(`the same with more facts: the plan stands in the evidence`, huge),
+      figure({
+        group: 'memory',
+        what: 'of the first, what lives on the heaps',
+        unit: 'KB',
+        value: usual.heapKb,
+        baseline: sample.heapKb,
+        samples: parked,
+      }),
     ];
   } finally {
     await connection.close();
@@ -132,7 +137,7 @@ async function costOf(server: TemporalServer, client: Client, bundle: string, ki
 async function quiet(child: ChildProcess, workflows: number): Promise<void> {
   for (;;) {
     await sleep(1_000);
-    const { cached, lastCallAt } = await weigh(child);
+    const { cached, lastCallAt } = Progress.parse(await ask(child, 'progress'));
     if (cached >= workflows && Date.now() - lastCallAt > 3_000) return;
   }
 }

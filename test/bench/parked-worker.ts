@@ -1,17 +1,15 @@
 import { NativeConnection, Worker, DefaultLogger, Runtime } from '@temporalio/worker';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
-import { z } from 'zod';
 import { bundlePath } from '../../src/paths.ts';
 import { payloadConverter } from './built.ts';
+import { collectEverywhere } from './collect.ts';
 import { parkedActivities } from './parked-activities.ts';
 
 // A worker in a process of its own, whose weight is asked for over the channel to its parent.
 
 const [kind = '', address = '', taskQueue = '', bundle = '', planItems = '0'] = process.argv.slice(2);
 Runtime.install({ logger: new DefaultLogger('ERROR'), shutdownSignals: [] });
-setFlagsFromString('--expose-gc');
-const collectGarbage = z.function({ input: [], output: z.unknown() }).parse(runInNewContext('gc'));
+let threads = 0;
+process.on('worker', () => (threads += 1));
 
 let calls = 0;
 let lastCallAt = 0;
@@ -41,13 +39,15 @@ const worker = await Worker.create({
   maxHeartbeatThrottleInterval: '1s',
   defaultHeartbeatThrottleInterval: '1s',
 });
+async function weigh(): Promise<void> {
+  const { rss } = process.memoryUsage();
+  const heapUsed = await collectEverywhere(threads);
+  process.send?.({ rss, rssAfterGc: process.memoryUsage().rss, heapUsed, cached: worker.getStatus().numCachedWorkflows });
+}
 process.on('message', (message) => {
   if (message === 'stop') worker.shutdown();
-  if (message !== 'weigh') return;
-  const { rss } = process.memoryUsage();
-  collectGarbage();
-  const { heapUsed, rss: rssAfterGc } = process.memoryUsage();
-  process.send?.({ rss, rssAfterGc, heapUsed, calls, lastCallAt, cached: worker.getStatus().numCachedWorkflows });
+  if (message === 'weigh') void weigh();
+  if (message === 'progress') process.send?.({ calls, lastCallAt, cached: worker.getStatus().numCachedWorkflows });
 });
 // Whoever asked for it is gone: nobody else would end it.
 process.on('disconnect', () => process.exit());

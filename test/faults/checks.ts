@@ -46,7 +46,7 @@ const findings: readonly { readonly route: RegExp; readonly faults: RegExp; read
     why: 'a node may hide its document: the levers are tried',
   },
   { route: /^POST \/v1\/lint$/, faults: /^(403|404)/, why: 'a node without the count: coverage says that nothing was counted' },
-  { route: /^GET \/v1\/admin\/cid-backfill\/status$/, faults: /^(403|404)/, why: 'a node without the total: coverage says so' },
+  { route: /^GET \/v1\/admin\/cid-backfill\/status$/, faults: /^(403|404|429)/, why: 'a node without the total: coverage says so' },
   { route: /^GET \/v1\/audit\/export$/, faults: /^(404|100 MB)/, why: 'a node without the export: the pages are walked' },
   {
     route: /^(GET|POST) \/v1\//,
@@ -54,13 +54,14 @@ const findings: readonly { readonly route: RegExp; readonly faults: RegExp; read
     why: "the node's pace (src/stigmem/pace.ts): waited out, three times at most, then it parks",
   },
   { route: /^POST \/v1\/(facts|quarantine)/, faults: /^429$/, why: 'the write quota: status says until when it waits' },
+  { route: /^POST \/v1\/quarantine/, faults: /^(404|409|422)$/, why: 'rejected by an attempt before: what it is now is read back' },
   { route: /^GET \/v1\/facts$/, faults: /^(422|500)/, why: 'one fact can make a page fail: said as not answered' },
   { route: /^GET \/v1\/cards/, faults: /^(404|422|500)/, why: 'no card, or one that can not be built' },
   { route: /^POST \/v1\/recall$/, faults: /^(404|422|500)/, why: 'said as a question that was not answered' },
   { route: /^GET \/v1\/scopes/, faults: /^(422|500)/, why: 'said as a question that was not answered' },
   {
     route: /^POST the webhook$/,
-    faults: /^(half|a JSON|a list|200|reset)/,
+    faults: /^(half|a JSON|a list|200|reset|100 MB)/,
     why: 'what a webhook says beside its status is nobody’s business',
   },
 ];

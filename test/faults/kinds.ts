@@ -11,6 +11,8 @@ export interface FaultKind {
   readonly came: RegExp;
   /** Everything the activity asks goes wrong, not only the one route: so it is when a machine is swapped. */
   readonly wholeActivity?: boolean;
+  /** Activities for which it is no fault. */
+  readonly notAt?: ReadonlySet<string>;
 }
 
 const json = ['content-type', 'application/json'];
@@ -100,5 +102,7 @@ export const faultKinds: readonly FaultKind[] = [
     type: 'StigmemIdentity',
     came: /answer from another node: expected node_id stigmem:node:\S+, came stigmem:node:\S+/,
     wholeActivity: true,
+    // Which node ours is, it is the one to find out.
+    notAt: new Set(['resolvePeer']),
   },
 ];

@@ -33,7 +33,7 @@ test.concurrent('every route of every activity meets a fault in one incident: pa
     },
     async (world, played) => {
       expect(new Set(world.cells.map(({ fault }) => fault)).size).toBe(faultKinds.length);
-      return outcomeOf('mixed', world, played, untouched);
+      return outcomeOf({ name: 'mixed' }, world, played, untouched);
     },
   );
   expect(outcome.wrong).toEqual([]);

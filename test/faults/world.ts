@@ -123,6 +123,20 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
     if (cell.before) cell.after = await nodeState(node);
     if (active.get(cell.activity) === cell) active.delete(cell.activity);
   };
+  /** Lanes ask side by side: what seemed taken as an answer, since another lane went on, is what the attempt failed of. */
+  const takeBack = (activity: string, attempt: number, message: string): void => {
+    const blamed = cells.find(
+      (one) => one.activity === activity && one.attempt === attempt && one.end === 'absorbed' && names(message, one.route),
+    );
+    if (blamed === undefined) return;
+    // What that lane met since then has to be met anew.
+    for (const later of cells.splice(cells.indexOf(blamed) + 1)) {
+      if (later.activity === activity) ended.delete(`${activity} ${later.route}`);
+      else cells.push(later);
+    }
+    delete blamed.end;
+    active.set(activity, blamed);
+  };
   const named = ({ path }: ProxyRequest): [string, string] => {
     const [, activity = '', rest = ''] = /^\/~([^/]*)(.*)$/s.exec(path) ?? [];
     return [activity, rest];
@@ -137,6 +151,8 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
     onAnswered: (request, status) => {
       const [activity, path] = named(request);
       if (!changing(request.method, path)) return;
+      // That went to another node.
+      if (met.get(request.count)?.wholeActivity === true) return;
       const change = `${request.method} ${template.routeOf(request.method, path)} ${status}`;
       changes.push(`${activity} ${change}`);
       (met.get(request.count) ?? active.get(activity))?.changes.push(change);
@@ -194,9 +210,11 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
         return result;
       } catch (error) {
         const type = error instanceof ApplicationFailure ? (error.type ?? '') : '';
+        const message = error instanceof Error ? error.message : String(error);
+        takeBack(name, attempt, message);
         // The one that ended after so many requests counts too: its attempt is still under way then.
         const cell = active.get(name) ?? cells.findLast((one) => one.activity === name && one.end === 'recovered');
-        cell?.failures.push({ type, message: error instanceof Error ? error.message : String(error) });
+        cell?.failures.push({ type, message });
         throw error;
       }
     },
@@ -211,6 +229,11 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
       ]);
     },
   };
+}
+
+/** Whether a failure's message is about this route: it begins with the method and the path asked. */
+function names(message: string, route: string): boolean {
+  return route.includes('{') ? message.includes(route.split('{')[0] ?? route) : message.includes(`${route}:`);
 }
 
 /** Takes what is posted. */

@@ -74,7 +74,7 @@ describe('docker-compose.yml and the Compose specification', () => {
     );
   };
 
-  test.each(['docker-compose.yml', 'deploy/webhook.yml', 'deploy/cloud.yml', 'deploy/mtls.yml'])(
+  test.each(['docker-compose.yml', 'deploy/webhook.yml', 'deploy/agent-key.yml', 'deploy/cloud.yml', 'deploy/mtls.yml'])(
     '%s is what the specification allows',
     (file) => {
       expect(complaints(join(repoRoot, file))).toEqual([]);
@@ -239,7 +239,7 @@ describe('what it names exists', () => {
     for (const [name, { image }] of ours) expect(image, name).toBe(`cordon:${version}`);
   });
 
-  test.each(['deploy/webhook.yml', 'deploy/cloud.yml', 'deploy/mtls.yml'])(
+  test.each(['deploy/webhook.yml', 'deploy/agent-key.yml', 'deploy/cloud.yml', 'deploy/mtls.yml'])(
     '%s adds to services that are there what they can read',
     (file) => {
       const Added = z.strictObject({ environment: z.record(z.string(), z.string()).default({}), secrets: z.array(z.string()) });

@@ -114,7 +114,7 @@ describe('docs/how-to/deploy.md', () => {
     expect(lines.length).toBeGreaterThan(8);
     const profiles = Object.values(services).flatMap((service) => service.profiles);
     const flags = new Set(
-      '--abort-on-container-exit --build --cap-drop --detach --entrypoint --env --file --init --name --no-deps --profile --read-only --restart --rm --scale --security-opt --stop-timeout --tag --tmpfs --volume --wait'.split(
+      '--abort-on-container-exit --build --cap-drop --detach --entrypoint --env --file --init --name --no-deps --no-tty --profile --read-only --restart --rm --scale --security-opt --stop-timeout --tag --tmpfs --volume --wait'.split(
         ' ',
       ),
     );
@@ -167,9 +167,11 @@ describe('docs/how-to/deploy.md', () => {
       ([, path = '']) => path,
     );
     const ofCloud = ['temporal_profile.toml', 'temporal_client.pem', 'temporal_client.key'].map((name) => `secrets/${name}`);
-    const given = ['secrets/', 'secrets/webhook_url', ...ofCloud];
+    const given = ['secrets/', 'secrets/webhook_url', 'secrets/stigmem_agent_key', ...ofCloud];
     const overlays = [...document.matchAll(/COMPOSE_FILE=([\w./:-]+)/g)].flatMap(([, files = '']) => files.split(':'));
-    expect(new Set(overlays)).toEqual(new Set(['docker-compose.yml', 'deploy/webhook.yml', 'deploy/cloud.yml', 'deploy/mtls.yml']));
+    expect(new Set(overlays)).toEqual(
+      new Set(['docker-compose.yml', 'deploy/webhook.yml', 'deploy/agent-key.yml', 'deploy/cloud.yml', 'deploy/mtls.yml']),
+    );
     expect(overlays.filter((path) => !existsSync(join(repoRoot, path)))).toEqual([]);
     // What the profiles name is where the overlay puts it.
     const named = [...(blocks('toml').at(-1) ?? '').matchAll(/"\/run\/secrets\/([^"]+)"/g)].map(([, file = '']) => file);

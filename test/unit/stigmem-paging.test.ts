@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { afterEach, describe, expect, test } from 'vitest';
 import { Stigmem } from '../../src/stigmem/client.ts';
 import { parseCsv } from '../../src/stigmem/csv.ts';
+import { AuditExport } from '../../src/stigmem/wire.ts';
 import { collectFederationAudit } from '../../src/stigmem/federation-audit.ts';
 import { collectAudit } from '../../src/stigmem/paging.ts';
 import { sweep } from '../../src/stigmem/sweep.ts';
@@ -202,9 +203,28 @@ test.each([
       ['1', '2'],
     ],
   ],
-  ['a,"b""c,\n"', [['a', 'b"c,\n']]],
+  ['a,"b""c,\n"\r\n', [['a', 'b"c,\n']]],
   ['a,\n', [['a', '']]],
   ['a,"b', null],
+  ['a,b\r\n1,', null],
+  ['a,b\r\n1,2', null],
 ])('CSV %j', (text, rows) => {
   expect(parseCsv(text)).toEqual(rows);
+});
+
+const header = ['id', 'fact_id', 'event_type', 'principal_entity_uri', 'principal_oidc_sub', 'source', 'attested_key_id', 'ts'];
+
+test.each([
+  ['no columns that we know', [['{"hello":["world"']], /expected a first row with id, fact_id/],
+  ['a row that was cut', [header, ['e1', 'f1']], /expected 8 fields/],
+])('an audit export with %s is none', (_, rows, message) => {
+  expect(() => AuditExport.parse(rows)).toThrow(message);
+});
+
+test('an audit export names events as the pages do', () => {
+  const [event] = AuditExport.parse([
+    header,
+    ['e1', '', 'api_key_created', 'stigmem://home.test/admin', '', 'x', '', '2026-11-23T01:00:00Z'],
+  ]);
+  expect(event).toMatchObject({ id: 'e1', fact_id: null, entity_uri: 'stigmem://home.test/admin', oidc_sub: null });
 });

@@ -1,4 +1,4 @@
-import { ActivityFailure, ApplicationFailure } from '@temporalio/common';
+import { ActivityFailure, ApplicationFailure, TimeoutFailure } from '@temporalio/common';
 import { CancellationScope, condition, isCancellation, patched } from '@temporalio/workflow';
 import { canonicalJson, planHash, sha256Id } from '../src/contract/canonical.ts';
 import { spanWords } from '../src/contract/duration.ts';
@@ -267,7 +267,8 @@ const howByType: Readonly<Record<FailureType, string>> = {
 /** An activity's failure in words for people. Anything that is no activity failure is a bug and is thrown on. */
 function explain(error: unknown): Tried<never> {
   if (!(error instanceof ActivityFailure)) throw error;
-  const { cause } = error;
+  // Where the time for retries is over, what the last one failed of is behind that.
+  const cause = error.cause instanceof TimeoutFailure && error.cause.cause instanceof ApplicationFailure ? error.cause.cause : error.cause;
   if (cause instanceof ApplicationFailure && isFailureType(cause.type)) {
     return { type: cause.type, why: cause.message.slice(0, 500), how: howByType[cause.type] };
   }

@@ -125,23 +125,19 @@ const approve = (gate: string, digest: string) =>
 const restart = (name: string) =>
   waitUntil(`${name} again`, async () => hand.start(name).then(() => true), { timeoutMs: 90_000, everyMs: 1_000 });
 
+const databases = ['temporal', 'temporal_visibility'] as const;
+/** A command of PostgreSQL's in its container, as docs/how-to/deploy.md has it but for the socket. */
+function inPostgres(command: string, ...args: string[]) {
+  const password = readFileSync(join(dir, 'secrets', 'postgres_password'), 'utf8').trim();
+  return hand.run('postgresql', ['env', `PGPASSWORD=${password}`, command, '--host=127.0.0.1', '--username=temporal', ...args]);
+}
+const dumpOf = (name: string) => `/var/lib/postgresql/data/${name}.dump`;
+
 test('the schema job makes both databases, and a second run changes nothing', { timeout: 300_000 }, async () => {
   await hand.up(['postgresql', 'temporal-schema']);
   const version = () => {
-    const of = ['temporal', 'temporal_visibility'].map((name) => {
-      const query = [
-        'psql',
-        '--host=127.0.0.1',
-        '--username=temporal',
-        `--dbname=${name}`,
-        '--tuples-only',
-        '--command',
-        'select curr_version from schema_version',
-      ];
-      const password = readFileSync(join(dir, 'secrets', 'postgres_password'), 'utf8').trim();
-      return hand.run('postgresql', ['env', `PGPASSWORD=${password}`, ...query]).output.trim();
-    });
-    return of;
+    const asked = ['--tuples-only', '--command', 'select curr_version from schema_version'];
+    return databases.map((name) => inPostgres('psql', `--dbname=${name}`, ...asked).output.trim());
   };
   const before = version();
   expect(before).toEqual([expect.stringMatching(/^1\.\d+$/), expect.stringMatching(/^1\.\d+$/)]);
@@ -177,6 +173,8 @@ test(
   async () => {
     expect(cordon('start', scene.peer.nodeId, '--alert', 'peer_replay_burst', '--reported-by', 'alice').exitCode).toBe(0);
     const retract = await digestOf('retract');
+    for (const name of databases)
+      expect(inPostgres('pg_dump', '--format=custom', `--file=${dumpOf(name)}`, name)).toMatchObject({ code: 0, output: '' });
     const fences = await scene.ours.sql("SELECT id FROM federation_audit WHERE event_type = 'peer_policy_updated'");
 
     await hand.process('postgresql').kill();
@@ -207,6 +205,22 @@ test(
     expect(cordon('verify', `/var/lib/cordon/evidence/${folder}`)).toMatchObject({ exitCode: 0 });
   },
 );
+
+test('a backup of both databases brings the incident back to where it stood', { timeout: 300_000 }, async () => {
+  for (const name of ['chat', 'worker', 'worker-2', 'temporal']) await hand.process(name).stop(25_000);
+  const options = ['--dbname=postgres', '--clean', '--create', '--if-exists'];
+  for (const name of databases) expect(inPostgres('pg_restore', ...options, dumpOf(name))).toMatchObject({ code: 0, output: '' });
+  for (const name of ['temporal', 'worker', 'worker-2', 'chat']) await restart(name);
+  const { phase, state } = await until('gate retract', ({ waitingFor }) => waitingFor.some(({ gate }) => gate === 'retract'));
+  expect({ phase, state }).toEqual({ phase: 'retract', state: 'waiting' });
+  // What was undone after the backup is not undone twice.
+  await approve('retract', await digestOf('retract'));
+  await until('phase rotate', (status) => status.phase === 'rotate');
+  const doubled = await scene.ours.sql(
+    'SELECT entity FROM facts WHERE confidence = 0 AND received_from IS NULL GROUP BY entity, relation, scope HAVING COUNT(*) > 1',
+  );
+  expect(doubled).toEqual([]);
+});
 
 test('no secret is in a log, in the evidence or in an argument', () => {
   const secrets = readdirSync(join(dir, 'secrets')).map((name) => readFileSync(join(dir, 'secrets', name), 'utf8').trim());

@@ -1,9 +1,14 @@
 import proto from '@temporalio/proto';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { eventJson } from '../../src/audit/event-json.ts';
 import { parseEvent } from '../../src/audit/history.ts';
 import { project } from '../../src/audit/project.ts';
 import { gates, outcomes } from '../../src/contract/names.ts';
 import type { RecordedHistory } from './record-histories.ts';
+
+const workflowsDir = fileURLToPath(new URL('../../workflows/', import.meta.url));
 
 /** What a history is of, read from its events and not from its name. */
 export function coveredBy({ workflowId, events: raw }: RecordedHistory): string[] {
@@ -49,14 +54,19 @@ export function coveredBy({ workflowId, events: raw }: RecordedHistory): string[
       'a cancel request',
       events.some((event) => event.workflowExecutionCancelRequestedEventAttributes !== undefined),
     ),
-    ...has('a switch that waits until it is quiet', decoded.includes('"switch-when-quiet"')),
-    ...has('a history that is sealed by the next run', decoded.includes('"predecessor-is-sealed"')),
+    ...[...decoded.matchAll(/^\{"id":"([\w-]+)","deprecated":false\}$/gm)].map(([, id]) => `patch ${id}`),
     ...has('real activities', workflowId.startsWith('peer-compromise:')),
   ];
 }
 
-/** What the contract lets happen: there has to be a history of each. */
+/** Every `patched` in the workflow's source: what is new has to be replayed as well as what was there before it. */
+const patches = readdirSync(workflowsDir).flatMap((file) =>
+  [...readFileSync(join(workflowsDir, file), 'utf8').matchAll(/\bpatched\('([\w-]+)'\)/g)].map(([, id]) => `patch ${id}`),
+);
+
+/** What the contract lets happen, and each patch: the newest release has to have a history of each. */
 export const wanted: readonly string[] = [
+  ...patches,
   ...outcomes.map((outcome) => `outcome ${outcome}`),
   ...gates.flatMap((gate) => [`${gate} approve`, `${gate} reject`]),
   ...['decide', 'amend'].map((name) => `update ${name}`),
@@ -70,8 +80,6 @@ export const wanted: readonly string[] = [
   'a park',
   'a reset',
   'a switch to the next run',
-  'a switch that waits until it is quiet',
-  'a history that is sealed by the next run',
   'a run that takes over',
   'a cancel request',
   'real activities',

@@ -36,7 +36,8 @@ export async function recordHistories(wanted: (name: string) => boolean): Promis
   try {
     for (const [name, { world, act }] of Object.entries(scenarios)) {
       if (!wanted(name)) continue;
-      await withIncident(env, fakeWorld(world), act, { id: `incident-${name}` });
+      const played = fakeWorld(world);
+      await withIncident(env, played, (incident) => act(incident, played), { id: `incident-${name}` });
       recorded.set(name, await show(env, `incident-${name}`));
     }
     if (wanted('reset')) recorded.set('reset', await recordReset(env, server.address));

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { defaultPolicy, type GatePolicy } from '../../src/contract/policy.ts';
 import type { Gate } from '../../src/contract/names.ts';
 import type { FakeWorld } from '../helpers/fake-activities.ts';
@@ -6,7 +7,7 @@ import { amend, approve, closeAs, decide, gateOpen, status, until, waits, type I
 /** One way an incident can go, as it is recorded. */
 export interface Scenario {
   readonly world?: Partial<FakeWorld>;
-  readonly act: (incident: Incident) => Promise<unknown>;
+  readonly act: (incident: Incident, world: FakeWorld) => Promise<unknown>;
 }
 
 export async function undoneAndExpelled(incident: Incident): Promise<void> {
@@ -29,6 +30,12 @@ const withGate = (gate: Gate, rules: Partial<GatePolicy>) => ({
   policy: { ...defaultPolicy, gates: { ...defaultPolicy.gates, [gate]: { ...defaultPolicy.gates[gate], ...rules } } },
 });
 const stuck = (step: string) => ({ failing: new Map([[step, { type: 'StigmemRejected' as const, times: Infinity }]]) });
+/** The activity waits until the function given back is called. */
+function holdUp(world: FakeWorld, activity: string): () => void {
+  let goOn = (): void => undefined;
+  world.held.set(activity, new Promise((resolve) => (goOn = resolve)));
+  return goOn;
+}
 const manual = { why: 'HTTP has no way', how: 'delete them on the host' };
 
 /** By the name of the file that holds the history. */
@@ -90,6 +97,52 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
       await incident.signal('skip', { step: 'fenceOutbound', run, by: 'alice', note: 'firewalled' });
       await approve(incident, 'skip');
       await undoneAndExpelled(incident);
+    },
+  },
+  'skipped-meanwhile': {
+    world: stuck('fenceOutbound'),
+    async act(incident, world) {
+      const { run } = await until(incident, ({ state }) => state === 'parked', 'parked');
+      const goOn = holdUp(world, 'fenceOutbound');
+      await incident.signal('skip', { step: 'fenceOutbound', run, by: 'alice', note: 'firewalled' });
+      const { digest } = await gateOpen(incident, 'skip');
+      await incident.signal('retry', { step: 'fenceOutbound', run, by: 'bob' });
+      for (let underWay = false; !underWay; await sleep(25)) {
+        const { raw } = await incident.describe();
+        underWay = raw.pendingActivities?.some(({ activityType }) => activityType?.name === 'fenceOutbound') ?? false;
+      }
+      await incident.signal('approve', { gate: 'skip', digest, by: 'bob' });
+      await until(incident, ({ steps }) => steps.some(({ name }) => name === 'fenceOutbound'), 'skipped');
+      goOn();
+      await undoneAndExpelled(incident);
+    },
+  },
+  'cut-off': {
+    world: stuck('notifyPeer'),
+    async act(incident) {
+      await waits(incident, 'notifyPeer');
+      await closeAs(incident, 'dismissed');
+    },
+  },
+  'in-parts': {
+    world: { late: new Map([['fact-late', 'retract']]) },
+    async act(incident) {
+      await approve(incident, 'retract');
+      const { digest } = await gateOpen(incident, 'retract', 2);
+      await amend(incident, { gate: 'retract', digest, keep: [{ factId: 'fact-late', justification: 'checked' }], by: 'bob' });
+      await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
+      await closeAs(incident, 'expelled');
+    },
+  },
+  'duplicate-meanwhile': {
+    world: { heldBy: 'peer-compromise:other' },
+    async act(incident, world) {
+      const goOn = holdUp(world, 'handOverAlerts');
+      await until(incident, ({ steps }) => steps.some(({ name }) => name === 'resolvePeer'), 'resolved');
+      await incident.signal('alert', { name: 'meanwhile' });
+      await until(incident, ({ alerts }) => alerts.count === 1, 'the alert');
+      goOn();
+      await incident.result();
     },
   },
   'reject-skip': {

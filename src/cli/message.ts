@@ -66,7 +66,7 @@ async function tell(cli: Cli, text: string, sender: Sender, payload: (run: strin
   if (before === undefined) return unconfirmed(incident.id, what, json);
   const after = await cli.working('reading back', askStatus(session, incident.id));
   if (after === undefined) return unconfirmed(incident.id, what, json);
-  const refusal = newRefusal(before, after, sender);
+  const refusal = refusalOf(sender, before, after);
   const show = `next: cordon show ${shellWord(incident.id)}`;
   if (refusal !== undefined) {
     const lines = refusal.detail === undefined ? [show] : [clean(refusal.detail), show];
@@ -84,7 +84,12 @@ interface Sender {
   readonly about: string;
 }
 
-function newRefusal(before: Status, after: Status, { by, about }: Sender): Status['refused']['last'][number] | undefined {
+/** The sender's own refusal among those that came between two looks at the status. */
+export function refusalOf(
+  { by, about }: Sender,
+  before: Pick<Status, 'refused'>,
+  after: Pick<Status, 'refused'>,
+): Status['refused']['last'][number] | undefined {
   const count = after.refused.count - before.refused.count;
   const since = count > 0 ? after.refused.last.slice(-count) : [];
   return since.findLast((refusal) => refusal.by === by.slice(0, 200) && (refusal.detail ?? '').includes(about));

@@ -66,6 +66,8 @@ export interface WorldOptions {
 const changing = (method: string, path: string): boolean => method !== 'GET' && !/\/v1\/(recall|lint)/.test(path);
 /** Rows are compared at the changes of these: each look costs a process. */
 const mutating = new Set(['fenceInbound', 'fenceOutbound', 'blockRelays', 'revokeTokens', 'undoFacts', 'restoreTrust', 'liftFences']);
+/** Activities whose lanes ask for several things side by side. */
+const askedInLanes = new Set(['verifyUndone']);
 const webhookSecret = 'T0KEN-in-the-webhook-url';
 export const webhookRoute = 'POST the webhook';
 
@@ -129,13 +131,20 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
       (one) => one.activity === activity && one.attempt === attempt && one.end === 'absorbed' && names(message, one.route),
     );
     if (blamed === undefined) return;
-    // What that lane met since then has to be met anew.
+    // What was met since then has to be met anew.
     for (const later of cells.splice(cells.indexOf(blamed) + 1)) {
       if (later.activity === activity) ended.delete(`${activity} ${later.route}`);
       else cells.push(later);
     }
     delete blamed.end;
     active.set(activity, blamed);
+  };
+  /** Whether one lane would have taken a fault as an answer shows only in an attempt that ends well: it is met again. */
+  const forgetDoubtful = (activity: string, attempt: number): void => {
+    for (const one of cells.filter((cell) => cell.activity === activity && cell.attempt === attempt && cell.end === 'absorbed')) {
+      cells.splice(cells.indexOf(one), 1);
+      ended.delete(`${activity} ${one.route}`);
+    }
   };
   const named = ({ path }: ProxyRequest): [string, string] => {
     const [, activity = '', rest = ''] = /^\/~([^/]*)(.*)$/s.exec(path) ?? [];
@@ -212,6 +221,7 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
         const type = error instanceof ApplicationFailure ? (error.type ?? '') : '';
         const message = error instanceof Error ? error.message : String(error);
         takeBack(name, attempt, message);
+        if (askedInLanes.has(name)) forgetDoubtful(name, attempt);
         // The one that ended after so many requests counts too: its attempt is still under way then.
         const cell = active.get(name) ?? cells.findLast((one) => one.activity === name && one.end === 'recovered');
         cell?.failures.push({ type, message });

@@ -14,9 +14,9 @@ export async function PeerCompromise(): Promise<void> {
   const notes: Status['notes'] = [];
   const refused: Status['refused'] = { count: 0, last: [] };
   const digest = () => gateDigest({ gate: 'retract', opening, planHash: `sha256:${'1'.repeat(64)}`, runId });
-  const refuse = (because: Refusal, by: string) => {
+  const refuse = (because: Refusal, by: string, detail = '') => {
     refused.count += 1;
-    refused.last = [...refused.last, { at, by, because }];
+    refused.last = [...refused.last, { at, by, because, detail }];
     return because;
   };
   const vote = (given: Vote) => {
@@ -45,9 +45,9 @@ export async function PeerCompromise(): Promise<void> {
   });
   setHandler(messages.noteSignal, (payload) => void notes.push({ at, ...Note.parse(payload) }));
   const aboutStep = (payload: unknown) => {
-    const { by, run } = StepMessage.parse(payload);
-    if (!runId.startsWith(run)) refuse('stale_run', by);
-    if (by === 'mallory') refuse('not_allowed', by);
+    const { by, run, step } = StepMessage.parse(payload);
+    if (!runId.startsWith(run)) refuse('stale_run', by, step);
+    if (by === 'mallory') refuse('not_allowed', by, step);
   };
   for (const signal of [messages.retrySignal, messages.doneSignal, messages.skipSignal]) setHandler(signal, aboutStep);
   setHandler(messages.closeSignal, (payload) => void CloseRequest.parse(payload));

@@ -30,6 +30,22 @@ describe('when parts are away', () => {
     await closeAs(incident, 'expelled');
   });
 
+  it('no worker when a gate is found: its card comes once one answers, though nothing else changes', async () => {
+    await scene.chat.child.kill();
+    const incident = await scene.begin('found-late');
+    await gateOpen(incident, 'retract');
+    await scene.stopWorker();
+    try {
+      await scene.startChat();
+      await waitUntil('the first round', async () => await scene.chat.isHealthy().catch(() => false), { timeoutMs: 20_000 });
+      expect(scene.slack.cards(incident.workflowId)).toEqual([]);
+    } finally {
+      await scene.startWorker();
+    }
+    await scene.card(incident);
+    await closeAs(incident, 'expelled');
+  });
+
   it('a Temporal server that stands still: acknowledged in under 3 s, said to be unconfirmed; clicked again it counts once', async () => {
     const incident = await scene.begin('frozen');
     const card = await scene.card(incident);

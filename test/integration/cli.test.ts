@@ -95,6 +95,17 @@ describe('with a worker', () => {
     });
   });
 
+  it('does not join the incident of another node, which does nothing for this one', async () => {
+    await withWorker(async () => {
+      expect((await run('start', 'node-queue')).code).toBe(0);
+      const other = await cordon(['start', 'node-queue', '--alert', 'burst'], { ...env, CORDON_TASK_QUEUE: 'of-another-node' });
+      expect(other.code).toBe(1);
+      expect(other.err).toContain('is open on task queue');
+      expect(other.err).toContain('--id peer-compromise:node-queue:of-another-node');
+      expect((await run('show', 'node-queue', '--json')).json()).toMatchObject({ status: { alerts: { count: 0 } } });
+    });
+  });
+
   it('asks a person on a terminal to type the digest, and sends nothing otherwise', async () => {
     await withWorker(async () => {
       await run('start', 'node-typed');

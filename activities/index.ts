@@ -55,7 +55,9 @@ const OfIncident = z.object({ ref: z.object({ nodeId: z.string() }) });
 /** What another node than the incident's answers is about nothing here: that it is another one is what people have to read. */
 async function strangerFirst(deps: Deps, input: unknown, error: unknown): Promise<unknown> {
   const asked = OfIncident.safeParse(input);
-  if (!asked.success || !(error instanceof StigmemHttpError || error instanceof StigmemSchemaError)) return error;
+  // What is tried again anyway finds it out by itself.
+  const isFinal = error instanceof StigmemSchemaError || (error instanceof StigmemHttpError && error.status < 500 && error.status !== 429);
+  if (!asked.success || !isFinal) return error;
   try {
     await assertBoundNode(deps, asked.data.ref);
   } catch (who) {

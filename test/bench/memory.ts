@@ -76,11 +76,11 @@ export async function memoryFigures({ parked }: { parked: number }): Promise<Fig
         group: 'memory',
         what,
         unit: 'KB',
-        value: weight.rssAfterGcKb,
-        baseline: sample.rssAfterGcKb,
+        value: weight.rssKb,
+        baseline: sample.rssKb,
         bound: { of: 'value', most: 400 },
         samples: parked,
-        note: `resident set of the worker for each parked incident, after a collection in all its threads; before it ${weight.rssKb.toFixed(0)} KB; live on the heaps ${weight.heapKb.toFixed(0)} KB, of the sample ${sample.heapKb.toFixed(0)} KB; ${weight.cached} cached`,
+        note: `resident set of the worker for each parked incident; after a collection in all its threads ${weight.rssAfterGcKb.toFixed(0)} KB; live on the heaps ${weight.heapKb.toFixed(0)} KB, of the sample ${sample.heapKb.toFixed(0)} KB; ${weight.cached} cached`,
       });
     return [
       line(`for each of ${parked} parked incidents, 60 facts in the plan`, usual),

@@ -82,6 +82,9 @@ export function wrongAbout(cell: Cell): string[] {
   if ((cell.end === 'absorbed' || wentOn) && cell.failures.length === 0) {
     if (!findings.some(({ route, faults }) => route.test(cell.route) && faults.test(cell.fault)))
       wrong.push(`was taken as an answer: ${JSON.stringify(cell.result)?.slice(0, 300)}`);
+    // Rejected before, it is told as done; else it was not taken, it was swallowed.
+    if (cell.route.startsWith('POST /v1/quarantine') && JSON.stringify(cell.result)?.includes('reject refused'))
+      wrong.push('a rejection is told as refused although it stands');
   } else if (cell.end === 'parked') {
     const { why = '', how = '' } = cell;
     if (types.size !== 1 || !types.has(type)) wrong.push(`failed as ${[...types].join()}, not ${type}`);

@@ -73,33 +73,29 @@ async function decideInFlood(server: Server, incident: Incident, count: number) 
 }
 
 describe.each(sizes)('%i junk signals', (count) => {
-  test('an honest decision by update counts while they come, one by signal within 5 s after', { timeout }, async () => {
-    await withIncident(
-      fast,
-      fakeWorld({ policy }),
-      async (incident) => {
-        const { updateAtMs, overAtMs } = await decideInFlood(fast, incident, count);
-        expect(updateAtMs).toBeLessThan(overAtMs);
-      },
-      { id: `flood-${count}`, built: true },
-    );
-  });
-
   /**
    * Whoever sends a signal gets the server's lock on the run before the server's own work does, and handing the incident
-   * to the worker is such work: a server that writes each signal to a disk has none to spare while ten or more at a time come.
+   * to the worker is such work. One that writes each signal to a disk has none to spare while ten or more at a time come:
+   * 10,000 of them, which it takes to the last, miss this there. See docs/explanation/durability.md.
    */
-  test('a server that is kept from its own work by them takes the decision, and it counts within 10 s after', { timeout }, async () => {
-    await withIncident(
-      env,
-      fakeWorld({ policy }),
-      async (incident) => {
-        const { updateAtMs, overAtMs } = await decideInFlood(env, incident, count);
-        expect(updateAtMs).toBeLessThan(overAtMs + 10_000);
-      },
-      { id: `flood-${count}-on-disk`, built: true },
-    );
-  });
+  test.each([
+    ['in memory', () => fast],
+    ['on disk', () => env],
+  ])(
+    'a server %s: an honest decision by update counts while they come, one by signal within 5 s after',
+    { timeout },
+    async (where, server) => {
+      await withIncident(
+        server(),
+        fakeWorld({ policy }),
+        async (incident) => {
+          const { updateAtMs, overAtMs } = await decideInFlood(server(), incident, count);
+          expect(updateAtMs).toBeLessThan(overAtMs);
+        },
+        { id: `flood-${count}-${where.replace(' ', '-')}`, built: true },
+      );
+    },
+  );
 });
 
 test('signals by the thousand that came while no worker was there do not stop the one that comes', { timeout }, async () => {

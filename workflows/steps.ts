@@ -267,11 +267,14 @@ const howByType: Readonly<Record<FailureType, string>> = {
 /** An activity's failure in words for people. Anything that is no activity failure is a bug and is thrown on. */
 function explain(error: unknown): Tried<never> {
   if (!(error instanceof ActivityFailure)) throw error;
-  // Where the time for retries is over, what the last one failed of is behind that.
-  const cause = error.cause instanceof TimeoutFailure && error.cause.cause instanceof ApplicationFailure ? error.cause.cause : error.cause;
-  if (cause instanceof ApplicationFailure && isFailureType(cause.type)) {
-    return { type: cause.type, why: cause.message.slice(0, 500), how: howByType[cause.type] };
-  }
-  const why = `${error.activityType} did not finish: ${(cause ?? error).message}`.slice(0, 500);
+  const { type, message } = error.cause instanceof ApplicationFailure ? error.cause : lastOf(error.cause);
+  if (isFailureType(type)) return { type, why: (message ?? '').slice(0, 500), how: howByType[type] };
+  const why = `${error.activityType} did not finish: ${(error.cause ?? error).message}`.slice(0, 500);
   return { type: 'Unknown', why, how: 'Check that a worker with the current code runs; its log says more.' };
+}
+
+/** Where the time for retries is over, what the last one failed of stands behind that; the SDK hands it on only as it came. */
+function lastOf(cause: Error | undefined): { readonly type?: string | null | undefined; readonly message?: string | null | undefined } {
+  const behind = cause instanceof TimeoutFailure ? cause.failure?.cause : undefined;
+  return { type: behind?.applicationFailureInfo?.type, message: behind?.message };
 }

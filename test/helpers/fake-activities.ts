@@ -1,5 +1,5 @@
-import { activityInfo } from '@temporalio/activity';
-import { ApplicationFailure } from '@temporalio/common';
+import { activityInfo, Context } from '@temporalio/activity';
+import { ApplicationFailure, type Duration } from '@temporalio/common';
 import type { Activities } from '../../activities/index.ts';
 import type { FailureType } from '../../src/contract/failures.ts';
 import { defaultPolicy, type Policy } from '../../src/contract/policy.ts';
@@ -12,8 +12,11 @@ export interface FakeWorld {
   policy: Policy;
   /** Facts in the plan by id, with the proposed action. */
   facts: Map<string, PlanItem['action']>;
-  /** Activities that fail, with which failure, and how often (Infinity: until deleted); `attempt`: as an attempt that died does. */
-  failing: Map<string, { type: FailureType; times: number; of?: 'attempt' }>;
+  /**
+   * Activities that fail, with which failure, and how often (Infinity: until deleted); `attempt`: as an attempt that died
+   * does; `again`: when the next one begins, as the node may ask.
+   */
+  failing: Map<string, { type: FailureType; times: number; of?: 'attempt'; again?: Duration }>;
   /** Activities whose next attempts do not go on before this does. */
   held: Map<string, Promise<void>>;
   /** Steps that end in another way than verified. */
@@ -79,7 +82,9 @@ export function fakeActivities(world: FakeWorld): Activities {
     if (!failing || failing.times <= 0) return;
     failing.times -= 1;
     const nonRetryable = failing.of !== 'attempt';
-    throw ApplicationFailure.create({ type: failing.type, message: `${name}: ${failing.type} as the test asked`, nonRetryable });
+    const message = `${name}: ${failing.type} as the test asked`;
+    const { type, again } = failing;
+    throw ApplicationFailure.create({ type, message, nonRetryable, ...(again === undefined ? {} : { nextRetryDelay: again }) });
   };
   const ended = (name: string, fails?: FailureType): StepResult => {
     called(name, fails);
@@ -212,9 +217,17 @@ export function fakeActivities(world: FakeWorld): Activities {
   const waiting = Object.entries(activities).map(([name, act]: [string, (input: never) => Promise<unknown>]) => [
     name,
     async (input: never) => {
-      await world.held.get(name);
+      const held = world.held.get(name);
+      if (held) await beating(held);
       return act(input);
     },
   ]);
   return Object.fromEntries(waiting) as Activities;
+}
+
+/** One that waits is alive: it beats, as the real ones do. */
+async function beating(held: Promise<void>): Promise<void> {
+  const { heartbeat } = Context.current();
+  const beats = setInterval(() => heartbeat(), 1_000);
+  await held.finally(() => clearInterval(beats));
 }

@@ -39,7 +39,7 @@ afterAll(async () => {
 });
 
 /** Watches until it has looked once, as a worker that has just started does. */
-async function lookOnce(): Promise<Map<string, number>> {
+async function lookOnce(temporal = client): Promise<{ readonly values: Map<string, number>; readonly stale: readonly string[] }> {
   const values = new Map<string, number>();
   const gauge = (name: string): MetricGauge => {
     const set = (value: number, { namespace: _n, taskQueue: _q, ...tags }: MetricTags = {}): void => {
@@ -49,26 +49,26 @@ async function lookOnce(): Promise<Map<string, number>> {
   };
   const meter: Pick<MetricMeter, 'createGauge'> = { createGauge: gauge };
   const ending = new AbortController();
-  const failures: unknown[] = [];
+  const stale: string[] = [];
   const watching = watchOverview({
-    temporal: client,
+    temporal,
     taskQueue: 'ours',
     namespace: 'default',
     evidenceDir: join(dir, 'not', 'there', 'yet'),
     meter,
-    stale: (_what, error) => void (error === undefined || failures.push(error)),
+    stale: (what, error) => void (error === undefined || stale.push(what)),
     signal: ending.signal,
   });
   await waitUntil('a look', async () => values.has('cordon_evidence_free_bytes'));
   ending.abort();
   await watching;
-  expect(failures).toEqual([]);
-  return values;
+  return { values, stale };
 }
 
 test('a worker that has just started shows them all, page by page, of its own queue; what closed is gone', async () => {
   const now = await waitUntil('Visibility to have all', async () => {
-    const values = await lookOnce();
+    const { values, stale } = await lookOnce();
+    expect(stale).toEqual([]);
     return values.get('cordon_incidents retract live') === many ? values : undefined;
   });
   expect(now.get('cordon_gates_waiting retract live')).toBe(many);
@@ -79,8 +79,20 @@ test('a worker that has just started shows them all, page by page, of its own qu
 
   await Promise.all(Array.from({ length: 40 }, (_unused, i) => client.workflow.getHandle(`ours-${i}`).terminate()));
   const later = await waitUntil('the closed ones to be gone', async () => {
-    const values = await lookOnce();
+    const { values, stale } = await lookOnce();
+    expect(stale).toEqual([]);
     return values.get('cordon_incidents retract live') === many - 40 ? values : undefined;
   });
   expect(later.get('cordon_gates_waiting retract live')).toBe(many - 40);
 }, 120_000);
+
+test('a server that does not answer leaves the gauges as old as their time says, and is told; the evidence folder is looked at all the same', async () => {
+  const away = new Client({ connection: Connection.lazy({ address: '127.0.0.1:1' }) });
+  try {
+    const { values, stale } = await lookOnce(away);
+    expect(stale).toEqual(['incidents']);
+    expect([...values.keys()]).toEqual(['cordon_evidence_free_bytes']);
+  } finally {
+    await away.connection.close();
+  }
+});

@@ -4,6 +4,7 @@ import { recoverActivities } from '../../activities/recover.ts';
 import { readUndone } from '../../activities/facts/undo-log.ts';
 import { defaultPolicy } from '../../src/contract/policy.ts';
 import type { IncidentRef, PlanRef, Undone } from '../../src/contract/steps.ts';
+import { Stigmem } from '../../src/stigmem/client.ts';
 import { hostileScene, incidentRef, runActivity, type Scene } from '../helpers/hostile-scene.ts';
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 300_000 });
@@ -138,6 +139,18 @@ describe('verifyUndone', () => {
     expect(what).not.toContain('the default GET /v1/facts');
     expect(what).not.toContain('hidden now');
     expect(what).not.toContain('questions that the node did not answer');
+  });
+
+  it("is complete where an agent's key asked, and says where the admin key did in its place", async () => {
+    const asAgent = await runActivity(acts.verifyUndone, { ref, peer: scene.peer, policy });
+    expect(asAgent.coverage?.[0]).toMatchObject({ complete: true, why: expect.stringContaining('as an ordinary agent') });
+    const node = new Stigmem({ url: scene.ours.url, adminKey: scene.ours.adminKey });
+    try {
+      const asAdmin = await runActivity(recoverActivities({ ...scene.deps, node }).verifyUndone, { ref, peer: scene.peer, policy });
+      expect(asAdmin.coverage?.[0]).toMatchObject({ complete: false, why: expect.stringContaining('set CORDON_AGENT_KEY') });
+    } finally {
+      await node.close();
+    }
   });
 
   it('says so when nothing was undone', async () => {

@@ -96,8 +96,9 @@ export function wrongAbout(cell: Cell): string[] {
       wrong.push(`how does not say what to do: ${how}`);
     const most = failureTypes[type].retryable ? (cell.activity === 'undoFacts' ? maxAttempts.undoFacts : maxAttempts.others) : 1;
     const least = failureTypes[type].retryable ? 2 : 1;
-    if (cell.failures.length > most || cell.failures.length < least)
-      wrong.push(`${cell.failures.length} attempts, expected ${least} to ${most}`);
+    const { attempts = 0 } = cell;
+    if (attempts > most || attempts < least) wrong.push(`${attempts} attempts, expected ${least} to ${most}`);
+    if (cell.failures.length < 1) wrong.push('no attempt failed of it');
   } else if (wentOn) {
     // It ended while Temporal still tried: nobody was asked.
     if (types.size !== 1 || !types.has(type)) wrong.push(`failed as ${[...types].join()}, not ${type}`);

@@ -21,8 +21,10 @@ export interface Cell {
   /** The attempt of the activity that met it last. */
   attempt: number;
   hits: number;
-  /** Attempts of the activity that failed meanwhile, with the type and the words of the failure. */
+  /** Attempts of the activity that failed of it, with the type and the words of the failure. */
   readonly failures: { readonly type: string; readonly message: string }[];
+  /** Attempts that had failed when it parked, of this and of what was met before it since it last parked. */
+  attempts?: number;
   end?: 'parked' | 'absorbed' | 'recovered';
   why?: string;
   how?: string;
@@ -85,6 +87,8 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
   const changes: string[] = [];
 
   const attempts = new Map<string, number>();
+  /** Attempts of an activity that failed since it last ended or parked. */
+  const failed = new Map<string, number>();
 
   /** Which cell a request met, by its number: its answer may come when the cell has ended. */
   const met = new Map<number, Cell>();
@@ -117,11 +121,16 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
     if (count !== undefined) met.set(count, cell);
     cell.attempt = attempt;
     const fault = kind.make({ canary, otherNode: template.stranger.url });
-    if (cell.hits >= (options.hitsOf?.(kind, cell, cells) ?? Infinity)) await release(cell, 'recovered');
+    // Once: what other lanes ask while it is released meets the fault still.
+    if (cell.hits === (options.hitsOf?.(kind, cell, cells) ?? Infinity)) await release(cell, 'recovered');
     return fault;
   };
   const release: World['release'] = async (cell, end) => {
     cell.end = end;
+    if (end === 'parked') {
+      cell.attempts = failed.get(cell.activity) ?? 0;
+      failed.delete(cell.activity);
+    }
     if (cell.before) cell.after = await nodeState(node);
     if (active.get(cell.activity) === cell) active.delete(cell.activity);
   };
@@ -139,9 +148,11 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
     delete blamed.end;
     active.set(activity, blamed);
   };
-  /** Whether one lane would have taken a fault as an answer shows only in an attempt that ends well: it is met again. */
-  const forgetDoubtful = (activity: string, attempt: number): void => {
-    for (const one of cells.filter((cell) => cell.activity === activity && cell.attempt === attempt && cell.end === 'absorbed')) {
+  /** What one lane made of a fault shows only where the attempt did not fail of another lane's: it is met again. */
+  const forgetDoubtful = (activity: string, attempt: number, blamed: Cell | undefined): void => {
+    const isDoubtful = (cell: Cell): boolean =>
+      cell.activity === activity && cell.attempt === attempt && cell !== blamed && cell.end !== undefined && cell.failures.length === 0;
+    for (const one of cells.filter(isDoubtful)) {
       cells.splice(cells.indexOf(one), 1);
       ended.delete(`${activity} ${one.route}`);
     }
@@ -213,6 +224,7 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
       attempts.set(name, attempt);
       try {
         const result = await known(input as never);
+        failed.delete(name);
         const last = active.get(name);
         if (last) await release(last, 'absorbed');
         for (const cell of cells) if (cell.end === 'absorbed' && cell.activity === name && cell.attempt === attempt) cell.result = result;
@@ -220,11 +232,14 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
       } catch (error) {
         const type = error instanceof ApplicationFailure ? (error.type ?? '') : '';
         const message = error instanceof Error ? error.message : String(error);
+        failed.set(name, (failed.get(name) ?? 0) + 1);
         takeBack(name, attempt, message);
-        if (askedInLanes.has(name)) forgetDoubtful(name, attempt);
+        const isMine = (one: Cell): boolean => one.activity === name && one.attempt === attempt && names(message, one.route);
         // The one that ended after so many requests counts too: its attempt is still under way then.
-        const cell = active.get(name) ?? cells.findLast((one) => one.activity === name && one.end === 'recovered');
+        const cell =
+          cells.findLast(isMine) ?? active.get(name) ?? cells.findLast((one) => one.activity === name && one.end === 'recovered');
         cell?.failures.push({ type, message });
+        if (askedInLanes.has(name)) forgetDoubtful(name, attempt, cell);
         throw error;
       }
     },

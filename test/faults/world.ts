@@ -1,4 +1,4 @@
-import { ApplicationFailure } from '@temporalio/common';
+import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -126,6 +126,8 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
     return fault;
   };
   const release: World['release'] = async (cell, end) => {
+    // It is being released already: what the node is like then must not be looked at once more, when others have gone on.
+    if (cell.end !== undefined) return;
     cell.end = end;
     if (end === 'parked') {
       cell.attempts = failed.get(cell.activity) ?? 0;
@@ -230,6 +232,8 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
         for (const cell of cells) if (cell.end === 'absorbed' && cell.activity === name && cell.attempt === attempt) cell.result = result;
         return result;
       } catch (error) {
+        // The time for all attempts was over in the middle of this one: the fault was met by those before it.
+        if (error instanceof CancelledFailure) throw error;
         const type = error instanceof ApplicationFailure ? (error.type ?? '') : '';
         const message = error instanceof Error ? error.message : String(error);
         failed.set(name, (failed.get(name) ?? 0) + 1);

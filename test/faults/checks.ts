@@ -94,11 +94,12 @@ export function wrongAbout(cell: Cell): string[] {
     if (!isWebhook && !why.includes(route)) wrong.push(`why does not name ${route}: ${why}`);
     if (!/^[A-Z].{20,}\. It tries again by itself within .*cordon retry\|done\|skip <incident> \w+ --by <you>/.test(how))
       wrong.push(`how does not say what to do: ${how}`);
-    const most = failureTypes[type].retryable ? (cell.activity === 'undoFacts' ? maxAttempts.undoFacts : maxAttempts.others) : 1;
-    const least = failureTypes[type].retryable ? 2 : 1;
-    const { attempts = 0 } = cell;
-    if (attempts > most || attempts < least) wrong.push(`${attempts} attempts, expected ${least} to ${most}`);
-    if (cell.failures.length < 1) wrong.push('no attempt failed of it');
+    const most = cell.activity === 'undoFacts' ? maxAttempts.undoFacts : maxAttempts.others;
+    const { attempts = 0, failures } = cell;
+    if (failureTypes[type].retryable) {
+      if (attempts < 2 || attempts > most) wrong.push(`${attempts} attempts, expected 2 to ${most}`);
+      if (failures.length === 0) wrong.push('no attempt failed of it');
+    } else if (failures.length !== 1) wrong.push(`${failures.length} attempts, expected 1`);
   } else if (wentOn) {
     // It ended while Temporal still tried: nobody was asked.
     if (types.size !== 1 || !types.has(type)) wrong.push(`failed as ${[...types].join()}, not ${type}`);

@@ -93,6 +93,11 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
   /** Which cell a request met, by its number: its answer may come when the cell has ended. */
   const met = new Map<number, Cell>();
 
+  const looks = new Map<Cell, Promise<void>>();
+  const lookBefore = async (cell: Cell): Promise<void> => {
+    cell.before = await nodeState(node);
+  };
+
   const decide = async (activity: string, route: string, count?: number): Promise<Fault | undefined> => {
     const seen = routes.get(activity) ?? new Set<string>();
     routes.set(activity, seen.add(route));
@@ -113,8 +118,10 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
       cell = { activity, route, fault, wholeActivity, at: Date.now(), attempt, hits: 0, failures: [], changes: [] };
       cells.push(cell);
       active.set(activity, cell);
-      if (mutating.has(activity) && changing(...(route.split(' ') as [string, string]))) cell.before = await nodeState(node);
+      if (mutating.has(activity) && changing(...(route.split(' ') as [string, string]))) looks.set(cell, lookBefore(cell));
     }
+    // Nobody goes on, or ends it, before it is known what the node was like.
+    await looks.get(cell);
     const kind = faultAt(activity, cell.route);
     if (kind === undefined || (cell.route !== route && kind.wholeActivity !== true)) return undefined;
     cell.hits += 1;
@@ -233,7 +240,7 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
         return result;
       } catch (error) {
         // The time for all attempts was over in the middle of this one: the fault was met by those before it.
-        if (error instanceof CancelledFailure) throw error;
+        if (error instanceof CancelledFailure || (error instanceof Error && error.name === 'AbortError')) throw error;
         const type = error instanceof ApplicationFailure ? (error.type ?? '') : '';
         const message = error instanceof Error ? error.message : String(error);
         failed.set(name, (failed.get(name) ?? 0) + 1);

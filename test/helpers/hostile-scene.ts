@@ -7,6 +7,7 @@ import type { IncidentRef, PeerRef } from '../../src/contract/steps.ts';
 import { assertFact, federate, waitForFact } from '../../src/lab/federation.ts';
 import { burst, forgedReceivedFrom, type HostileFact } from '../../src/lab/hostile-facts.ts';
 import { turnHostile, type HostilePeer } from '../../src/lab/hostile-peer.ts';
+import { startPostgres } from '../../src/lab/postgres.ts';
 import { startStigmemNode, type StigmemNode } from '../../src/lab/stigmem-node.ts';
 import { repoRoot } from '../../src/lab/tools.ts';
 import { Stigmem } from '../../src/stigmem/client.ts';
@@ -36,14 +37,24 @@ export interface SceneOptions {
   readonly vouchedFor?: readonly string[];
   /** Of what the peer tries only this. */
   readonly only?: readonly string[];
+  /** What our node keeps its facts in. @default 'sqlite' */
+  readonly storage?: Storage;
 }
+export type Storage = 'sqlite' | 'postgres';
 
 /** Sets the scene in a folder of its own and waits until everything has arrived. */
-export async function hostileScene(name: string, burstFacts = 60, { vouchedFor = [], only }: SceneOptions = {}): Promise<Scene> {
+export async function hostileScene(
+  name: string,
+  burstFacts = 60,
+  { vouchedFor = [], only, storage = 'sqlite' }: SceneOptions = {},
+): Promise<Scene> {
   const dir = join(repoRoot, '.test', name);
   rmSync(dir, { recursive: true, force: true });
+  const postgres = storage === 'postgres' ? await startPostgres(join(dir, 'postgres')) : undefined;
+  await postgres?.create('stigmem');
+  const env: Readonly<Record<string, string>> = postgres === undefined ? {} : onPostgres(postgres.dsn('stigmem'));
   const [ours, peerNode] = await Promise.all([
-    startStigmemNode({ name: 'ours', dir: join(dir, 'ours'), quarantineGarden: true }),
+    startStigmemNode({ name: 'ours', dir: join(dir, 'ours'), quarantineGarden: true, env }),
     startStigmemNode({ name: 'peer', dir: join(dir, 'peer'), entities: vouchedFor }),
   ]);
   const link = await federate(ours, peerNode);
@@ -120,9 +131,19 @@ export async function hostileScene(name: string, burstFacts = 60, { vouchedFor =
     deps,
     async stop() {
       await Promise.allSettled([node.close(), hostile.stop(), ours.stop(), peerNode.stop()]);
+      await postgres?.stop();
     },
   };
 }
+
+/** Its rate limiter speaks SQLite alone: with a limit set, each request that it counts is answered with 500. */
+const onPostgres = (dsn: string): Readonly<Record<string, string>> => ({
+  STIGMEM_STORAGE_BACKEND: 'postgres',
+  STIGMEM_PG_DSN: dsn,
+  STIGMEM_RATE_LIMIT_READ_PER_HOUR: '0',
+  STIGMEM_RATE_LIMIT_WRITE_PER_HOUR: '0',
+  STIGMEM_RATE_LIMIT_DISABLED_ACK: 'true',
+});
 
 /** An incident of its own on that scene. */
 export function incidentRef(scene: Scene, incident: string, over: Partial<IncidentRef> = {}): IncidentRef {

@@ -10,6 +10,7 @@ import { document, writeDocument } from './document.ts';
 import { factsFigures } from './facts.ts';
 import { fenceFigures } from './fence.ts';
 import { table, type Figure } from './figures.ts';
+import { hostFigures } from './host.ts';
 import { memoryFigures } from './memory.ts';
 import { startFigures } from './start.ts';
 
@@ -40,6 +41,7 @@ const groups: Readonly<Record<string, () => Promise<Figure[]>>> = {
   approval: () => approvalFigures({ rounds: quick ? 1 : 20 }),
   facts: () => factsFigures({ facts: quick ? 20 : 1_000, perEntity, most: { events: 300, kb: 300 }, patienceMs }),
   memory: () => memoryFigures({ parked: quick ? 10 : parked }),
+  host: () => hostFigures({ facts: quick ? 2_000 : 100_000 }),
   worker: () => startFigures({ rounds: quick ? 1 : 5 }),
   days: () => daysFigures({ days: quick ? 2 : 30 }),
   // The longest by far, so the others are on paper by then.

@@ -1,0 +1,101 @@
+import { z } from 'zod';
+import { placeholders, type HostDatabase } from './database.ts';
+
+const Text = z.string().nullable();
+
+/** A fact with all that the node knows of it, and when it came by our own clock. */
+const FactRow = z.object({
+  id: z.string(),
+  entity: z.string(),
+  relation: z.string(),
+  value_type: z.string(),
+  value_v: z.string(),
+  source: z.string(),
+  timestamp: z.string(),
+  valid_until: Text,
+  confidence: z.number(),
+  scope: z.string(),
+  hlc: Text,
+  received_from: Text,
+  origin_node_id: Text,
+  origin_entity_uri: Text,
+  attested_key_id: Text,
+  tenant_id: z.string(),
+  garden_id: Text,
+  derived_from: Text,
+  cid: Text,
+  interpret_as: z.string(),
+  quarantine_status: Text,
+  quarantine_reason: Text,
+  override_valid_until: Text,
+  override_confidence: z.number().nullable(),
+  arrived_at: Text,
+});
+export type HostFact = z.infer<typeof FactRow>;
+
+/** Whose facts: what they delivered, and what came from them through others. */
+export interface Origin {
+  readonly nodeIds: readonly string[];
+  readonly entityUris: readonly string[];
+}
+
+const own = Object.keys(FactRow.shape).slice(0, Object.keys(FactRow.shape).indexOf('quarantine_status'));
+const select = `SELECT ${own.map((name) => `f.${name}`).join(', ')},
+    COALESCE(q.quarantine_status, f.quarantine_status) AS quarantine_status, COALESCE(q.quarantine_reason, f.quarantine_reason) AS quarantine_reason,
+    o.valid_until AS override_valid_until, o.confidence AS override_confidence,
+    (SELECT MIN(m.timestamp) FROM facts m WHERE m.entity = f.id AND m.relation = 'stigmem:received_from' AND m.received_from IS NULL) AS arrived_at
+  FROM facts f
+    LEFT JOIN fact_quarantine_status q ON q.fact_id = f.id
+    LEFT JOIN fact_validity_overrides o ON o.fact_id = f.id`;
+
+/**
+ * One page of the facts of an origin, in the order of their ids, which never change: a walk over all pages misses none
+ * that was there when it began, and meets none twice.
+ * @param after - the last id of the page before; empty for the first
+ */
+async function factsPage(database: HostDatabase, origin: Origin, after: string, limit: number): Promise<HostFact[]> {
+  const { where, values } = whereOf(origin);
+  return database.read((session) =>
+    session.rows(FactRow, `${select} WHERE f.id > ? AND (${where}) ORDER BY f.id LIMIT ?`, after, ...values, limit),
+  );
+}
+
+/** Facts in one read: few enough that the node hardly waits, many enough that reading is what takes the time. */
+const pageSize = 2_000;
+
+/** All of them, a page in memory at a time: what the evidence store seals as it comes. */
+export async function* walkFacts(database: HostDatabase, origin: Origin, size = pageSize): AsyncGenerator<HostFact> {
+  for (let after = ''; ;) {
+    const page = await factsPage(database, origin, after, size);
+    yield* page;
+    const last = page.at(-1);
+    if (last === undefined || page.length < size) return;
+    after = last.id;
+  }
+}
+
+/** How many there are: what "complete" is measured by. */
+export async function countFacts(database: HostDatabase, origin: Origin): Promise<number> {
+  const { where, values } = whereOf(origin);
+  const [row] = await database.read((session) =>
+    // PostgreSQL counts in bigint, which comes as text.
+    session.rows(z.object({ n: z.coerce.number().int() }), `SELECT COUNT(*) AS n FROM facts f WHERE ${where}`, ...values),
+  );
+  return row?.n ?? 0;
+}
+
+function whereOf({ nodeIds, entityUris }: Origin): { where: string; values: string[] } {
+  const parts: string[] = [];
+  const values: string[] = [];
+  for (const [column, wanted] of [
+    ['f.received_from', nodeIds],
+    ['f.origin_node_id', nodeIds],
+    ['f.origin_entity_uri', entityUris],
+  ] as const) {
+    if (wanted.length === 0) continue;
+    parts.push(`${column} IN (${placeholders(wanted)})`);
+    values.push(...wanted);
+  }
+  // Nobody: no fact.
+  return parts.length === 0 ? { where: '1 = 0', values } : { where: parts.join(' OR '), values };
+}

@@ -5,7 +5,7 @@ import { auditSource, once, recorded, standing, type Effect, type Made } from '.
 const Text = z.string().nullable();
 
 // No column that is a secret is ever read: not key_hash, not token_json, not the nonce.
-const TokenRow = z.object({
+export const TokenRow = z.object({
   id: z.string(),
   issuer: z.string(),
   subject: z.string(),

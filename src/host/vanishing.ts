@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { TokenRow } from './access.ts';
 import type { HostDatabase, Session, Value } from './database.ts';
 
 const Text = z.string().nullable();
@@ -9,16 +10,7 @@ const kinds = {
   tokens: {
     table: 'capability_tokens',
     key: 'id',
-    shape: z.object({
-      id: z.string(),
-      issuer: z.string(),
-      subject: z.string(),
-      verb: z.string(),
-      object: z.string(),
-      issued_at: z.string(),
-      expiry: z.string(),
-      revoked_at: Text,
-    }),
+    shape: TokenRow,
   },
   /** Which peer called when: deleted when they have expired. They are spent: once used, each is refused. */
   nonces: {

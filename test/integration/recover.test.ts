@@ -44,6 +44,11 @@ const retractions = async () =>
   scene.ours.sql(
     "SELECT id, entity, relation, scope, derived_from FROM facts WHERE confidence = 0 AND received_from IS NULL AND value_v LIKE 'retracted: %'",
   );
+/** The plan is in the order of ids, which the node draws: the one that is rejected in quarantine may be among the first. */
+const writes = async () => {
+  const rejected = await scene.ours.sql("SELECT fact_id FROM fact_quarantine_status WHERE quarantine_status = 'rejected'");
+  return (await retractions()).length + rejected.length;
+};
 /** One for each entity, relation and scope that the plan retracts on. */
 const expectedRetractions = () =>
   new Set(
@@ -72,10 +77,10 @@ describe('undoFacts', () => {
     const first = await undo({ deps });
     expect(first.pause?.ms).toBe(1_800_000);
     expect(first.done).toBeLessThan(plan.total);
-    expect(await retractions()).toHaveLength(5);
+    expect(await writes()).toBe(5);
     const second = await undo({ deps, from: first.done });
     expect(second.done).toBeGreaterThan(first.done);
-    expect((await retractions()).length).toBeLessThanOrEqual(10);
+    expect(await writes()).toBeLessThanOrEqual(10);
   });
 
   it('takes the heartbeat of an attempt that died, if that was further', async () => {

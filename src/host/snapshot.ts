@@ -1,11 +1,10 @@
 import { execFile } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { mkdir, rename, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
 import { sha256Id } from '../contract/canonical.ts';
+import { digestFile } from '../evidence/objects.ts';
 import { HostFileError, HostUnavailableError, type HostDatabase } from './database.ts';
 
 /** A forensic copy of the whole node, made and signed by the node's own command. */
@@ -62,7 +61,7 @@ export async function takeSnapshot(
       throw new HostFileError(`stigmem snapshot create: expected a file in ${dir}, came ${said || String(error)}`.slice(0, 500));
     }
   }
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(file)) hash.update(chunk as Buffer);
-  return { file, bytes: (await stat(file)).size, digest: `sha256:${hash.digest('hex')}` };
+  const copy = await digestFile(file);
+  if (copy === undefined) throw new HostFileError(`stigmem snapshot create: expected a file in ${dir}, came none`);
+  return { file, bytes: copy.bytes, digest: `sha256:${copy.sha256}` };
 }

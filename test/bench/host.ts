@@ -25,6 +25,8 @@ export async function hostFigures({ facts }: { facts: number }): Promise<Figure[
     if (listed.facts !== facts) throw new Error(`${listed.facts} of ${facts} facts were listed`);
     const bareSeconds = bare(node, dir);
     const suppressed = await suppress(node, dir);
+    const [row] = await node.sql("SELECT COUNT(*) AS n FROM fact_validity_overrides WHERE reason = 'bench'");
+    if (row?.['n'] !== facts) throw new Error(`${String(row?.['n'])} of ${facts} facts were suppressed`);
     const group = 'host';
     return [
       figure({

@@ -1,7 +1,10 @@
 import { execFileSync } from 'node:child_process';
+import { createPublicKey, verify } from 'node:crypto';
 import { readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { z } from 'zod';
+import { canonicalJson } from '../../src/contract/canonical.ts';
 import { HostFileError } from '../../src/host/database.ts';
 import { takeSnapshot, type SnapshotSettings } from '../../src/host/snapshot.ts';
 import { openSqlite } from '../../src/host/sqlite.ts';
@@ -9,6 +12,8 @@ import { startStigmemNode, type StigmemNode } from '../../src/lab/stigmem-node.t
 import { repoRoot, stigmemBin } from '../../src/lab/tools.ts';
 
 const dir = join(repoRoot, '.test', 'host-snapshot');
+const Manifest = z.looseObject({ signature: z.string(), signer_pubkey: z.string() });
+
 let node: StigmemNode;
 beforeAll(async () => {
   rmSync(dir, { recursive: true, force: true });
@@ -25,7 +30,13 @@ it('is taken once beside the running node, signed by it, for nobody else to read
     expect(statSync(settings.dir).mode & 0o077).toBe(0);
     const listed = execFileSync('tar', ['tzf', first.file], { encoding: 'utf8' });
     expect(listed).toContain('artifacts/stigmem.db');
-    expect(listed).toContain('manifest.json');
+    const manifest = Manifest.parse(JSON.parse(execFileSync('tar', ['xzOf', first.file, 'manifest.json'], { encoding: 'utf8' })));
+    const { signature, ...signed } = manifest;
+    const known = await node.request('GET', '/.well-known/stigmem');
+    expect(known.body).toMatchObject({ federation_pubkey: manifest.signer_pubkey });
+    const key = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x: manifest.signer_pubkey }, format: 'jwk' });
+    const isSigned = (body: object) => verify(null, Buffer.from(canonicalJson(body)), key, Buffer.from(signature, 'base64url'));
+    expect([isSigned(signed), isSigned({ ...signed, node_id: 'stigmem:node:other' })]).toEqual([true, false]);
     // What changes afterwards is not in it, however often it is asked for.
     await node.request('POST', '/v1/facts', {
       entity: 'stigmem://ours.test/x',

@@ -4,7 +4,7 @@ import type { Lane, Moment } from './lane.ts';
 import { deedsOf, recoveriesOf, type Recovery } from './measure.ts';
 import type { AtGate, Operator, StartedBy } from './operator.ts';
 import type { Scenario } from './scenarios.ts';
-import { differences, tell, type Told } from './verdict.ts';
+import { differences, lessLostNotes, tell, type Told } from './verdict.ts';
 
 /** What happens to one run. */
 export interface Trouble {
@@ -19,6 +19,8 @@ export interface Trouble {
   readonly before?: (lane: Lane) => Promise<void>;
   /** Did it come to it? Without this: of itself. */
   readonly fired?: () => boolean;
+  /** How often our node dies in it. */
+  readonly nodeDeaths?: number;
 }
 
 export interface Episode {
@@ -82,7 +84,7 @@ export async function runEpisode(lane: Lane, scenario: Scenario, trouble: Troubl
     await Promise.all(lane.crews.map((crew) => crew.settled()));
     const restarts = lane.crews.flatMap((crew, at) => crew.restarts.slice(deaths[at]));
     recoveries = recoveriesOf(deeds, restarts, lane.moments(), lane.crews.length === 1);
-    wrong.push(...told.problems, ...(expected ? differences(told, expected) : []));
+    wrong.push(...told.problems, ...(expected ? lessLostNotes(differences(told, expected), trouble.nodeDeaths ?? 0) : []));
     const reached = new Set(lane.moments().flatMap(({ fatal, point }) => (fatal ? [point] : [])));
     wrong.push(...points.filter((point) => !reached.has(point)).map((point) => `the worker never came to ${point}`));
     if (trouble.fired?.() === false) wrong.push('the run never came to it');

@@ -108,6 +108,7 @@ export function nodeDies(deaths: readonly NodeDeath[]): Trouble {
       };
     },
     fired: () => left.size === 0,
+    nodeDeaths: deaths.length,
   };
 }
 

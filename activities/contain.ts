@@ -1,10 +1,10 @@
 import { z } from 'zod';
-import type { IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts';
+import type { HostDone, IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts';
 import { findCapabilities } from '../src/stigmem/capabilities.ts';
 import { StigmemHttpError } from '../src/stigmem/errors.ts';
 import { collectAudit, collectQuarantine } from '../src/stigmem/paging.ts';
 import { assertBoundNode, cancelSignal, type Deps, evidenceOf, firstSealed, headOf, isOf, seal } from './deps.ts';
-import { fence } from './fences.ts';
+import { fence, readRevoked, rowsOf } from './fences.ts';
 import { beat } from './heartbeat.ts';
 
 export interface ContainInput {
@@ -12,6 +12,8 @@ export interface ContainInput {
   readonly peer: PeerRef | null;
   /** Look only: a person says it is done. */
   readonly readBack: boolean;
+  /** What the host worker did about it just now: only to be read back. */
+  readonly host?: HostDone;
 }
 
 /** No key of a real origin has this fingerprint: facts signed by the pinned origin no longer verify. */
@@ -35,6 +37,8 @@ export function containActivities(deps: Deps) {
     async fenceInbound(input: ContainInput): Promise<StepResult> {
       const { ref, peer } = input;
       if (!peer) return nothingResolved(deps, ref, 'fenceInbound');
+      const byHost = await shutOnHost(deps, input, 'fenceInbound');
+      if (byHost) return byHost;
       const { result, rows, all } = await fence(deps, { ...input, peer }, 'ingest_tenant');
       const fenced = new Set(rows.map(({ peer_id }) => peer_id));
       const listed = all.filter(({ status }) => status === 'active');
@@ -60,7 +64,10 @@ export function containActivities(deps: Deps) {
     /** The other direction: what we have is not read by it any more. */
     async fenceOutbound(input: ContainInput): Promise<StepResult> {
       const { ref, peer } = input;
-      return peer ? (await fence(deps, { ...input, peer }, 'pull_tenant')).result : nothingResolved(deps, ref, 'fenceOutbound');
+      if (!peer) return nothingResolved(deps, ref, 'fenceOutbound');
+      const byHost = await shutOnHost(deps, input, 'fenceOutbound');
+      if (byHost) return byHost;
+      return (await fence(deps, { ...input, peer }, 'pull_tenant')).result;
     },
 
     /** A third peer that is trusted to relay must not bring the origin's facts in again. */
@@ -102,14 +109,16 @@ export function containActivities(deps: Deps) {
         const why = "The peer's entity URI is not known yet: over HTTP only its own endpoints say it, and they are asked after the fence.";
         return { outcome: 'unverified', way: 'manual', changed: 0, detail: 'no pin: entity URI unknown', manual: { why, how }, evidence };
       }
-      const residual = [
-        { what: 'relays', why: 'seen to block relayed facts only once the peers row is revoked, which needs the host', count: 1 },
-      ];
+      const { rows } = await rowsOf(deps, peer);
+      const isShut = rows.every(({ status }) => status === 'revoked');
+      const residual = isShut
+        ? []
+        : [{ what: 'relays', why: 'seen to block relayed facts only once the peers row is revoked, which needs the host', count: 1 }];
       return {
         outcome: 'verified',
         way: 'http',
         changed: peer.nodeIds.length,
-        detail: `pin read back for ${peer.nodeIds.length} node_id(s), enforcement not observed`,
+        detail: `pin read back for ${peer.nodeIds.length} node_id(s)${isShut ? ', and the peers row is revoked' : ''}, enforcement not observed`,
         residual,
         evidence,
       };
@@ -205,8 +214,9 @@ export function containActivities(deps: Deps) {
     },
 
     /** "If your deployment supports source-trust rules, lower the peer's trust score": a file on the host. */
-    async lowerTrust({ ref, peer }: ContainInput): Promise<StepResult> {
+    async lowerTrust({ ref, peer, host }: ContainInput): Promise<StepResult> {
       if (!peer) return nothingResolved(deps, ref, 'lowerTrust');
+      if (host) return { outcome: 'unavailable', way: 'none', changed: 0, detail: host.detail, evidence: host.evidence };
       const sealed = await seal(deps, ref, 'lowerTrust', 'trust', { peer });
       const source = peer.entityUri === '' ? "<each source the peer's facts claim; see the plan>" : peer.entityUri;
       const why =
@@ -257,6 +267,13 @@ export function containActivities(deps: Deps) {
       };
     },
   };
+}
+
+/** What the host worker did, read back; undefined where it does not read back and HTTP has to shut the door. */
+async function shutOnHost(deps: Deps, { ref, peer, host, readBack }: ContainInput, step: string): Promise<StepResult | undefined> {
+  if (!peer || !host) return undefined;
+  const read = await readRevoked(deps, { ref, peer, host }, step);
+  return read.outcome === 'verified' || readBack || ref.mode === 'drill' ? read : undefined;
 }
 
 async function nothingResolved(deps: Deps, ref: IncidentRef, step: string): Promise<StepResult> {

@@ -25,7 +25,12 @@ export interface Deps {
   /** The node's own write limit, and the share of it that is kept free for fences. */
   readonly writesPerHour: number;
   readonly writeHeadroom: number;
+  /** Where the node's host worker is looked for. */
+  readonly hostTaskQueue: string;
 }
+
+/** All that sealing needs. */
+export type Folder = Pick<Deps, 'evidenceDir'>;
 
 /** Aborts when the activity is cancelled or its worker shuts down. */
 export function cancelSignal(): AbortSignal {
@@ -43,21 +48,21 @@ export function isOf(ref: IncidentRef, key: string): boolean {
 }
 
 /** The incident's evidence folder. */
-export async function evidenceOf(deps: Deps, ref: IncidentRef): Promise<EvidenceStore> {
+export async function evidenceOf(deps: Folder, ref: IncidentRef): Promise<EvidenceStore> {
   const store = await EvidenceStore.open(deps.evidenceDir, ref.incident, ref.at);
   await noticeLoss(store, ref);
   return store;
 }
 
 /** Seals one piece of evidence under this incident's key for `item`. */
-export async function seal(deps: Deps, ref: IncidentRef, item: string, kind: string, content: unknown): Promise<Sealed> {
+export async function seal(deps: Folder, ref: IncidentRef, item: string, kind: string, content: unknown): Promise<Sealed> {
   const store = await evidenceOf(deps, ref);
   return store.seal(requestOf(ref, item, kind), content);
 }
 
 /** Seals several pieces at once, each under its own key. */
 export async function sealAll(
-  deps: Deps,
+  deps: Folder,
   ref: IncidentRef,
   pieces: readonly { readonly item: string; readonly kind: string; readonly content: unknown }[],
 ): Promise<Sealed> {
@@ -72,7 +77,7 @@ export function requestOf(ref: IncidentRef, item: string, kind: string): SealReq
 }
 
 /** What was sealed first under this incident's key for `item`: how it was before an attempt that died changed it. */
-export async function firstSealed(deps: Deps, ref: IncidentRef, item: string): Promise<unknown> {
+export async function firstSealed(deps: Folder, ref: IncidentRef, item: string): Promise<unknown> {
   const store = await evidenceOf(deps, ref);
   const key = effectKey(ref, item);
   const first = (await store.entries()).find((entry) => entry.key === key);
@@ -83,7 +88,7 @@ export async function firstSealed(deps: Deps, ref: IncidentRef, item: string): P
  * What was sealed under this kind or name by this incident, the first look first, and then by others, the newest
  * first: under the same workflow id earlier on, or under any other. What an older one saw may have been changed since.
  */
-export async function* everSealed(deps: Deps, ref: IncidentRef, wanted: (entry: EvidenceEntry) => boolean): AsyncGenerator<unknown> {
+export async function* everSealed(deps: Folder, ref: IncidentRef, wanted: (entry: EvidenceEntry) => boolean): AsyncGenerator<unknown> {
   const matching = async (incident: string) => {
     const store = await EvidenceStore.open(deps.evidenceDir, incident, ref.at);
     return (await store.entries()).filter(wanted).map((entry) => ({ entry, store }));

@@ -13,11 +13,10 @@ const noticed = new WeakMap<object, string>();
  * for an attacker's peer must not stay open because a file was damaged.
  */
 export async function noticeLoss(store: EvidenceStore, ref: IncidentRef): Promise<void> {
-  const { evidenceHead: head } = ref;
+  const head = await lostHead(store, ref);
   if (head === undefined) return;
   const hash = head.replace('sha256:', '');
   const entries = await store.entries();
-  if (entries.some((entry) => entry.hash === hash)) return;
   const key = `lost:${hash}`;
   noticed.set(
     Context.current(),
@@ -27,6 +26,13 @@ export async function noticeLoss(store: EvidenceStore, ref: IncidentRef): Promis
   const { phase, round, at } = ref;
   const name = `the entry ${head} is not in the index any more`;
   await store.seal({ key, kind: lossKind, name, phase, round, at }, { head, entriesFound: entries.length });
+}
+
+/** The head that the workflow was last told, where it is not in this folder's chain. */
+export async function lostHead(store: EvidenceStore, { evidenceHead: head }: IncidentRef): Promise<string | undefined> {
+  if (head === undefined) return undefined;
+  const hash = head.replace('sha256:', '');
+  return (await store.entries()).some((entry) => entry.hash === hash) ? undefined : head;
 }
 
 /** What the activity that runs now noticed, added to what it found out. */

@@ -2,6 +2,7 @@ import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { hiddenCause } from '../src/contract/telemetry.ts';
 import { failureTypes, type FailureType } from '../src/contract/failures.ts';
 import { EvidenceError } from '../src/evidence/errors.ts';
+import { HostFileError, HostRefusedError, HostSchemaError, HostUnavailableError } from '../src/host/database.ts';
 import { PolicyError } from '../src/policy/load.ts';
 import { StigmemError, StigmemHttpError } from '../src/stigmem/errors.ts';
 
@@ -33,6 +34,9 @@ function failureOf(error: unknown): unknown {
   if (error instanceof StepFailure) return failure(error.type, error.message);
   if (error instanceof StigmemError) return stigmemFailure(error);
   if (error instanceof EvidenceError) return failure('EvidenceUnavailable', error.message);
+  if (error instanceof HostSchemaError) return failure('HostUnsupported', error.message);
+  if (error instanceof HostUnavailableError || error instanceof HostFileError) return failure('HostUnavailable', error.message);
+  if (error instanceof HostRefusedError) return failure('HostRefused', error.message);
   if (error instanceof PolicyError) return failure('ConfigInvalid', error.message);
   return error;
 }

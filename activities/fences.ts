@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Residual } from '../src/contract/schemas.ts';
-import type { IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts';
+import type { HostDone, IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts';
 import { Peer } from '../src/stigmem/wire.ts';
 import { assertBoundNode, cancelSignal, everSealed, evidenceOf, headOf, requestOf, seal, type Deps } from './deps.ts';
 import { clusterOf } from './peers.ts';
@@ -31,7 +31,7 @@ interface Fenced {
 }
 
 /** Every row of this attacker as the node lists them now: also those that appeared since the peer was resolved. */
-async function rowsOf(deps: Deps, peer: PeerRef): Promise<{ readonly rows: Peer[]; readonly all: Peer[] }> {
+export async function rowsOf(deps: Deps, peer: PeerRef): Promise<{ readonly rows: Peer[]; readonly all: Peer[] }> {
   const all = await deps.node.peers(cancelSignal());
   const known = all.filter((row) => peer.peerIds.includes(row.peer_id) || peer.nodeIds.includes(row.node_id));
   const cluster = new Map(known.flatMap((row) => clusterOf(all, row)).map((row) => [row.peer_id, row]));
@@ -78,13 +78,41 @@ export async function fence(
   return settled('verified', after.length, detail);
 }
 
+/** Reads back over HTTP what the host worker did: `revoked` is the door, both ways, and no tenant has to be changed for it. */
+export async function readRevoked(
+  deps: Deps,
+  { ref, peer, host }: { ref: IncidentRef; peer: PeerRef; host: HostDone },
+  step: string,
+): Promise<StepResult> {
+  const { rows } = await rowsOf(deps, peer);
+  await assertBoundNode(deps, ref);
+  const sealed = await seal(deps, ref, `${step} after`, 'peers', rows);
+  const settled = (outcome: StepResult['outcome'], detail: string): StepResult => ({
+    outcome,
+    way: 'host',
+    changed: host.done,
+    detail,
+    evidence: headOf(sealed),
+  });
+  if (ref.mode === 'drill') return settled('unverified', `DRILL: ${host.detail}`);
+  if (rows.length === 0) return settled('verified', 'the node has no peers row of this peer any more');
+  const open = rows.filter(({ status }) => status !== 'revoked').map(({ peer_id, status }) => `${peer_id} (${status})`);
+  if (open.length > 0) return settled('unverified', `${host.detail}; not revoked over HTTP: ${open.join(', ')}`);
+  return settled('verified', `status revoked read back over HTTP on ${rows.length} peers row(s): neither asked nor answered any more`);
+}
+
 /**
  * Lifts both sides: each row gets its true original back, not the fence an earlier incident had left.
  * Reads back. The old tenant_map can't be read over HTTP, so it can't be restored.
  */
 export async function lift(
   deps: Deps,
-  { ref, peer, readBack }: { ref: IncidentRef; peer: PeerRef; readBack: boolean },
+  {
+    ref,
+    peer,
+    readBack,
+    reopened = {},
+  }: { ref: IncidentRef; peer: PeerRef; readBack: boolean; reopened?: Readonly<Record<string, string>> | undefined },
 ): Promise<StepResult> {
   const { rows: before } = await rowsOf(deps, peer);
   await assertBoundNode(deps, ref);
@@ -118,6 +146,8 @@ export async function lift(
     };
   const wrong = after.filter((row) => {
     const target = wanted.get(row.peer_id);
+    const status = reopened[row.peer_id];
+    if (status !== undefined && row.status !== status) return true;
     return (row.ingest_tenant ?? '') !== target?.ingest_tenant || (row.pull_tenant ?? '') !== target.pull_tenant;
   });
   for (const { peer_id } of wrong)

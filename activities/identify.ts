@@ -71,7 +71,7 @@ export function identifyActivities(deps: Deps) {
             why: "by node_id and URL; a row's entity URI and pinned key are not shown over HTTP",
           },
         ],
-        ourNode: { nodeId: ours.node_id, url: deps.nodeUrl },
+        ourNode: { nodeId: ours.node_id, url: deps.nodeUrl, ...(ours.entity_uri ? { entityUri: ours.entity_uri } : {}) },
         peer: {
           nodeId,
           url,

@@ -2,12 +2,14 @@ import { activityInfo } from '@temporalio/activity';
 import { canonicalJson, sha256Id } from '../src/contract/canonical.ts';
 import type { Policy } from '../src/contract/policy.ts';
 import type { JudgedFact, Residual } from '../src/contract/schemas.ts';
+import { hiddenOurs } from '../src/contract/steps.ts';
 import type { Assessed, FirstBad, IncidentRef, Narrowed, PeerRef, PlanRef, ReadPeer, Remade, StepResult } from '../src/contract/steps.ts';
 import type { Collection, PeerNames } from '../src/policy/facts.ts';
 import { judgeFacts, type Judgement } from '../src/policy/judge.ts';
 import { assertBoundNode, evidenceOf, headOf, seal, type Deps } from './deps.ts';
-import { byKeyCoverage, collect } from './facts/collect.ts';
+import { byKeyCoverage, collect, collectListed } from './facts/collect.ts';
 import { findCollection, readCollection, sealCollection } from './facts/collection.ts';
+import { readListing } from './facts/host-listing.ts';
 import { heldResidual, readPlan, sealPlan } from './facts/plans.ts';
 import { askPeer } from './facts/read-peer.ts';
 import { comparePlans } from './facts/remake.ts';
@@ -17,19 +19,32 @@ interface Judging {
   readonly peer: PeerRef | null;
   readonly policy: Policy;
   readonly firstBad: FirstBad | null;
+  /** Does a host worker serve the incident? Then what HTTP can't undo can be. */
+  readonly host?: boolean;
+}
+
+/** What the host worker listed, if one serves the incident. */
+interface FromHost {
+  readonly listing?: string;
 }
 
 /** Investigate: "Review what the peer wrote and what escaped quarantine". Changes nothing on the node. */
 export function investigateActivities(deps: Deps) {
   const judge = async (input: Judging, collection: Collection, evidenceId: string): Promise<Judgement> => {
     const ours = await assertBoundNode(deps, input.ref);
-    // The host worker is not there yet; the choice of the strongest way is.
-    const ways = { host: false };
-    const { policy, firstBad } = input;
+    const { policy, firstBad, host = false } = input;
+    const ways = { host };
     return judgeFacts({ collection, evidenceId, policy, firstBad, peer: namesOf(input.peer), ourEntityUri: ours.entity_uri ?? '', ways });
   };
-  const collectAnew = async (ref: IncidentRef, peer: PeerRef | null, before?: Collection) => {
-    const collection = await collect(deps, peer, before);
+  const collectAnew = async (
+    ref: IncidentRef,
+    peer: PeerRef | null,
+    { listing, before }: FromHost & { before?: Collection | undefined },
+  ) => {
+    const collection =
+      listing === undefined || peer === null
+        ? await collect(deps, peer, before)
+        : await collectListed(deps, peer, await readListing(await evidenceOf(deps, ref), listing, peer));
     await assertBoundNode(deps, ref);
     return { collection, sealed: await sealCollection(deps, { ...ref, phase: 'investigate' }, collection) };
   };
@@ -68,10 +83,11 @@ export function investigateActivities(deps: Deps) {
     },
 
     /** All the peer delivered, by what our node stamped, and what stands around it; sealed as NDJSON. */
-    async collectFacts({ ref, peer }: { ref: IncidentRef; peer: PeerRef | null }): Promise<StepResult> {
-      const { collection, sealed } = await collectAnew(ref, peer);
+    async collectFacts({ ref, peer, ...from }: { ref: IncidentRef; peer: PeerRef | null } & FromHost): Promise<StepResult> {
+      const { collection, sealed } = await collectAnew(ref, peer, from);
       const { facts, complete, coverage, unread } = collection;
       const hidden = collection.others.filter((other) => other.hidden === true).length;
+      const open = collection.others.filter((other) => other.hidden === null).length;
       const residual: Residual[] = [];
       if (unread.length > 0)
         residual.push({
@@ -81,8 +97,11 @@ export function investigateActivities(deps: Deps) {
         });
       if (hidden > 0)
         residual.push({
-          what: "facts of ours that the peer's facts hide from the default query",
-          why: 'HTTP has no way to bring them back',
+          what: hiddenOurs,
+          why:
+            from.listing === undefined
+              ? 'HTTP has no way to bring them back'
+              : "until the peer's facts on their entity, relation and scope are suppressed",
           count: hidden,
         });
       const byKey = coverage.find(({ what }) => what === byKeyCoverage)?.seen ?? 0;
@@ -94,8 +113,8 @@ export function investigateActivities(deps: Deps) {
         });
       return {
         outcome: complete ? 'verified' : 'unverified',
-        way: 'http',
-        detail: `${facts.length} facts of the peer collected; ${collection.others.length} of others on the same triples, ${hidden} of them hidden now; ${collection.derived.length} derived from the peer's`,
+        way: from.listing === undefined ? 'http' : 'host',
+        detail: `${facts.length} facts of the peer collected; ${collection.others.length} of others on the same triples, ${hidden} of them hidden now${open > 0 ? `, of ${open} not asked` : ''}; ${collection.derived.length} derived from the peer's`,
         coverage,
         residual,
         evidence: headOf(sealed),
@@ -103,12 +122,13 @@ export function investigateActivities(deps: Deps) {
     },
 
     /** Judges each fact by the named rules and seals the plan. Uses what was collected, or collects again when asked. */
-    async assess({ ref, peer, policy, firstBad, recollect }: Judging & { recollect: boolean }): Promise<Assessed> {
+    async assess({ recollect, listing, ...judging }: Judging & FromHost & { recollect: boolean }): Promise<Assessed> {
+      const { ref, peer } = judging;
       const known = recollect ? undefined : await findCollection(deps, ref);
-      const found = known === undefined ? await collectAnew(ref, peer) : undefined;
+      const found = known === undefined ? await collectAnew(ref, peer, listing === undefined ? {} : { listing }) : undefined;
       const id = known ?? found?.sealed.id ?? '';
       const collection = found?.collection ?? (await readCollection(await evidenceOf(deps, ref), id));
-      const { judged, firstSuspicious } = await judge({ ref, peer, policy, firstBad }, collection, id);
+      const { judged, firstSuspicious } = await judge(judging, collection, id);
       const { plan, sealed } = await sealPlan(deps, ref, 'plan', judged);
       const ungranted = peer === null || peer.allowedScopes.length === 0;
       return {
@@ -149,12 +169,16 @@ export function investigateActivities(deps: Deps) {
     },
 
     /** Right before acting: collects and judges again, and lets only what is unchanged since the approval go ahead. */
-    async remakePlan({ ref, peer, policy, firstBad, approved }: Judging & { approved: PlanRef }): Promise<Remade> {
+    async remakePlan({ approved, listing, ...judging }: Judging & FromHost & { approved: PlanRef }): Promise<Remade> {
+      const { ref, peer } = judging;
       const before = await readPlan(deps, ref, approved);
       const known = await findCollection(deps, ref);
       const earlier = known === undefined ? undefined : await readCollection(await evidenceOf(deps, ref), known);
-      const { collection, sealed: collected } = await collectAnew(ref, peer, earlier);
-      const { judged } = await judge({ ref, peer, policy, firstBad }, collection, collected.id);
+      const { collection, sealed: collected } = await collectAnew(ref, peer, {
+        before: earlier,
+        ...(listing === undefined ? {} : { listing }),
+      });
+      const { judged } = await judge(judging, collection, collected.id);
       const { go, next, changed, added, missing } = comparePlans(before, judged);
       const name = approved.planHash.slice(0, 19);
       const ahead = await sealPlan(deps, ref, `plan to act on, from ${name}`, go);

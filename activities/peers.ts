@@ -38,7 +38,7 @@ export async function matchPeers(node: Stigmem, rows: readonly Peer[], asked: st
 }
 
 /** Every row of the same attacker: the same node_id, or the same URL under another. */
-export function clusterOf(rows: readonly Peer[], row: Peer): Peer[] {
+export function clusterOf<T extends Pick<Peer, 'node_id' | 'node_url'>>(rows: readonly T[], row: T): T[] {
   return rows.filter((other) => other.node_id === row.node_id || sameUrl(other.node_url, row.node_url));
 }
 

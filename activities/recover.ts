@@ -1,13 +1,13 @@
-import { activityInfo } from '@temporalio/activity';
 import type { Policy } from '../src/contract/policy.ts';
 import type { JudgedFact, Residual } from '../src/contract/schemas.ts';
 import type { IncidentRef, PeerRef, PlanRef, StepResult, Undone } from '../src/contract/steps.ts';
+import { assertApprovedHere } from './approved.ts';
 import { assertBoundNode, headOf, seal, type Deps } from './deps.ts';
 import { heldResidual, readPlan } from './facts/plans.ts';
 import { undoInOrder } from './facts/undo.ts';
 import { readUndone, type UndoLine } from './facts/undo-log.ts';
-import { askAgain } from './facts/verify.ts';
 import { StepFailure } from './failures.ts';
+import { askAgain } from './facts/verify.ts';
 
 /** Recover 1 and 2: "Retract facts that are false, unsafe …", "Keep benign facts". Acts only on what was approved in this very run. */
 export function recoverActivities(deps: Deps) {
@@ -24,13 +24,7 @@ export function recoverActivities(deps: Deps) {
       approvedInRun: string;
       from: number;
     }): Promise<Undone> {
-      const run = activityInfo().workflowExecution?.runId;
-      if (run !== approvedInRun) {
-        throw new StepFailure(
-          'PreconditionChanged',
-          `approved in run ${approvedInRun}, but this is run ${run ?? 'unknown'}: the history was reset since, so people are asked again`,
-        );
-      }
+      assertApprovedHere(approvedInRun);
       const { entity_uri: source } = await assertBoundNode(deps, ref);
       const facts = await readPlan(deps, ref, plan);
       const total = facts.length;
@@ -39,7 +33,20 @@ export function recoverActivities(deps: Deps) {
         const sealed = await seal(deps, ref, `drill ${plan.planHash}`, 'undone', { drill: true, plan: plan.planHash, detail });
         return { outcome: 'unverified', way: 'none', detail, residual: heldResidual(facts), done: total, total, evidence: headOf(sealed) };
       }
-      const went = await undoInOrder(deps, source ?? ref.nodeId ?? '', { ref, plan, facts, from });
+      const suppressed = await readUndone(deps, ref, plan.planHash);
+      const undone = (id: string): boolean => suppressed.get(id)?.action === 'suppress' && suppressed.get(id)?.outcome !== 'left';
+      const waiting = facts.filter(({ id, action }) => action === 'suppress' && !undone(id)).length;
+      // Approved in the host worker's way: no other one undoes it, so it waits for the host worker.
+      if (waiting > 0)
+        throw new StepFailure(
+          'HostUnavailable',
+          `${waiting} facts of the approved plan are for the host worker to suppress, and it has not done so`,
+        );
+      // What the host worker suppressed is on record already, and takes nothing over HTTP but a statement here and there.
+      const overHttp = facts.filter(({ action, counter }) => action !== 'suppress' || counter === true);
+      const byHost = total - overHttp.length;
+      const went = await undoInOrder(deps, source ?? ref.nodeId ?? '', { ref, plan, facts: overHttp, from: Math.max(0, from - byHost) });
+      const settled = went.done + byHost;
       const lines = [...(await readUndone(deps, ref, plan.planHash)).values()];
       // Of all openings of this round: what an earlier plan left is as residual as what this one leaves.
       const soFar = [...(await readUndone(deps, ref)).values()];
@@ -47,18 +54,18 @@ export function recoverActivities(deps: Deps) {
       const tally = {
         plan: plan.planHash,
         total,
-        done: went.done,
+        done: settled,
         counts: tallyOf(lines),
         amiss: amiss.slice(0, 200),
         pause: went.pause ?? null,
       };
-      const sealed = await seal(deps, ref, `tally ${plan.planHash} ${went.done}`, 'undone', tally);
+      const sealed = await seal(deps, ref, `tally ${plan.planHash} ${settled}`, 'undone', tally);
       return {
         outcome: went.pause === undefined && amiss.length === 0 ? 'verified' : 'unverified',
-        way: 'http',
-        detail: `${went.done} of ${total} facts settled: ${tallyWords(lines)}`,
+        way: facts.some(({ action }) => action === 'suppress') ? 'host' : 'http',
+        detail: `${settled} of ${total} facts settled: ${tallyWords(lines)}`,
         residual: [...heldResidual(soFar), ...amissResidual(amiss)],
-        done: went.done,
+        done: settled,
         total,
         ...(went.pause ? { pause: went.pause } : {}),
         evidence: headOf(sealed),

@@ -1,11 +1,10 @@
-import { activityInfo } from '@temporalio/activity';
-import type { IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts';
+import type { HostDone, IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts';
 import { z } from 'zod';
 import { OriginPin } from '../src/stigmem/wire-read.ts';
 import { pinsBefore } from './contain.ts';
 import { assertBoundNode, cancelSignal, everSealed, firstSealed, headOf, seal, type Deps } from './deps.ts';
 import { lift } from './fences.ts';
-import { StepFailure } from './failures.ts';
+import { assertApprovedHere } from './approved.ts';
 
 interface RestoreInput {
   readonly ref: IncidentRef;
@@ -13,6 +12,8 @@ interface RestoreInput {
   readonly readBack: boolean;
   /** The run whose approval this acts on. */
   readonly approvedInRun: string;
+  /** What the host worker undid just now. */
+  readonly host?: HostDone;
 }
 
 /** Name of the evidence that holds the pins as they were before any was taken off. */
@@ -22,7 +23,7 @@ const pinsBeforeRestore = 'restoreTrust before';
 export function restoreActivities(deps: Deps) {
   return {
     /** Takes the origin pins off that containment set; manual steps that people did are listed for them to undo. */
-    async restoreTrust({ ref, peer, approvedInRun, readBack }: RestoreInput): Promise<StepResult> {
+    async restoreTrust({ ref, peer, approvedInRun, readBack, host }: RestoreInput): Promise<StepResult> {
       assertApprovedHere(approvedInRun);
       const before = await deps.node.originPins(cancelSignal());
       const isOurs = (pin: OriginPin) => (peer?.nodeIds.includes(pin.node_id) ?? false) && isContainment(pin);
@@ -42,25 +43,34 @@ export function restoreActivities(deps: Deps) {
       await assertBoundNode(deps, ref);
       const sealed = await seal(deps, ref, 'restoreTrust', 'pins', { before, after });
       const left = after.filter(isOurs);
+      const byHand = {
+        what: 'keys, trust rules and memberships that people changed by hand',
+        why: 'cordon can not see them over HTTP: undo them on the host',
+        count: 1,
+      };
       const residual = [
-        {
-          what: 'keys, trust rules and memberships that people changed by hand',
-          why: 'cordon can not see them over HTTP: undo them on the host',
-          count: 1,
-        },
+        ...(host ? (host.residual ?? []) : [byHand]),
         ...left.map(({ entity_uri, node_id }) => ({
           what: `origin pin of ${entity_uri}, ${node_id}`,
           why: 'not taken off: it still reads back as set by containment',
           count: 1,
         })),
       ];
-      const detail = `${first.filter(isOurs).length} origin pin(s) of this containment, ${left.length} left`;
-      return { outcome: left.length === 0 ? 'verified' : 'unverified', way: 'http', detail, residual, evidence: headOf(sealed) };
+      const pins = `${first.filter(isOurs).length} origin pin(s) of this containment, ${left.length} left`;
+      const detail = host ? `${host.detail}; ${pins}` : pins;
+      const way = host ? 'host' : 'http';
+      const isStanding = readBack && (host?.residual ?? []).length > 0;
+      const outcome = left.length === 0 && !isStanding ? 'verified' : 'unverified';
+      return { outcome, way, detail, residual, evidence: headOf(sealed) };
     },
 
     /** Promotion was paused outside the node, so people resume it there. */
-    async resumePromotion({ ref, approvedInRun }: RestoreInput): Promise<StepResult> {
+    async resumePromotion({ ref, approvedInRun, host }: RestoreInput): Promise<StepResult> {
       assertApprovedHere(approvedInRun);
+      if (host && host.works !== false) {
+        const { detail, residual = [], evidence } = host;
+        return { outcome: residual.length === 0 ? 'verified' : 'unverified', way: 'host', detail, residual, evidence };
+      }
       const sealed = await seal(deps, ref, 'resumePromotion', 'promotions', { by: 'people' });
       return {
         outcome: 'unavailable',
@@ -74,9 +84,14 @@ export function restoreActivities(deps: Deps) {
     },
 
     /** Both fences off, original values back. From here on the peer delivers again, what waited included. */
-    async liftFences({ ref, peer, readBack, approvedInRun }: RestoreInput): Promise<StepResult> {
+    async liftFences({ ref, peer, readBack, approvedInRun, host }: RestoreInput): Promise<StepResult> {
       assertApprovedHere(approvedInRun);
-      if (peer) return lift(deps, { ref, peer, readBack });
+      if (peer) {
+        const lifted = await lift(deps, { ref, peer, readBack, reopened: host?.reopened });
+        if (!host) return lifted;
+        const residual = [...(host.residual ?? []), ...(lifted.residual ?? [])];
+        return { ...lifted, way: 'host', detail: `${host.detail}; ${lifted.detail}`, residual };
+      }
       const sealed = await seal(deps, ref, 'liftFences', 'skipped', { why: 'no peer was resolved' });
       return { outcome: 'verified', way: 'none', detail: 'no peer was resolved, so no fence was set', evidence: headOf(sealed) };
     },
@@ -95,9 +110,4 @@ async function originalPin(deps: Deps, ref: IncidentRef, own: OriginPin): Promis
     if (seen === undefined || !isContainment(seen)) return seen;
   }
   return undefined;
-}
-
-function assertApprovedHere(approvedInRun: string): void {
-  if (approvedInRun === activityInfo().workflowExecution?.runId) return;
-  throw new StepFailure('PreconditionChanged', 'the approval was given in another run: this history was reset after it');
 }

@@ -19,6 +19,14 @@ const Path = z.string().max(4_096, 'a path of at most 4096 characters');
 /** A bearer key, as it may stand in a header. */
 export const Key = z.string().regex(/^[\x21-\x7e]{1,4096}$/, 'a key: printable characters without spaces');
 
+/** A node's PostgreSQL database: it holds a password. */
+export const Dsn = z
+  .string()
+  .refine(
+    (text) => URL.canParse(text) && /^postgres(ql)?:$/.test(new URL(text).protocol),
+    'a URL, postgresql://user:password@host:port/database',
+  );
+
 /** Where notices are posted: the URL itself is the right to post there. */
 export const WebhookUrl = z
   .string()
@@ -48,6 +56,34 @@ const shape = {
   STIGMEM_ADMIN_KEY_FILE: Path.optional().describe('File that holds the admin key, instead of STIGMEM_ADMIN_KEY.'),
   CORDON_AGENT_KEY: Key.optional().describe("An ordinary agent's key, to ask the node what an agent gets to see."),
   CORDON_AGENT_KEY_FILE: Path.optional().describe("File that holds the agent's key, instead of CORDON_AGENT_KEY."),
+  STIGMEM_STORAGE_BACKEND: z
+    .enum(['sqlite', 'postgres'], 'sqlite or postgres (libsql replicas are not supported)')
+    .default('sqlite')
+    .describe('Host worker: what the node keeps its facts in, as the node reads it itself.'),
+  STIGMEM_DB_PATH: Path.optional().describe("Host worker: the node's SQLite file, as the node reads it itself."),
+  STIGMEM_PG_DSN: Dsn.optional().describe("Host worker: the node's PostgreSQL database, as a URL. Never written anywhere."),
+  STIGMEM_PG_DSN_FILE: Path.optional().describe('File that holds that URL, instead of STIGMEM_PG_DSN.'),
+  STIGMEM_PG_SCHEMA: z
+    .string()
+    .regex(/^[a-z][a-z0-9_]{0,62}$/, 'a lower-case name')
+    .default('public')
+    .describe('Host worker: the schema in that database, as the node reads it itself.'),
+  STIGMEM_TRUST_MODE: z
+    .string()
+    .regex(/^[a-z]{1,30}$/, 'a lower-case word like relaxed or strict')
+    .default('relaxed')
+    .describe('Host worker: how the node judges trust, as it reads it itself: rules lower nothing unless strict.'),
+  STIGMEM_QUARANTINE_GARDEN_ID: z
+    .string()
+    .max(300, 'an id of at most 300 characters')
+    .optional()
+    .describe('Host worker: where the node quarantines, as it reads it itself.'),
+  CORDON_SNAPSHOT_DIR: Path.optional().describe(
+    'Host worker: folder for a signed copy of the node (SQLite) before the first change. It holds all the node knows, its private key too. None is taken if not set.',
+  ),
+  CORDON_PROMOTION_COMMAND: Path.optional().describe(
+    'Host worker: program that is called with `pause`, `resume` or `status` (prints `paused` or `running`) for promotion from quarantine.',
+  ),
   CORDON_TASK_QUEUE: Queue.default(defaultTaskQueue).describe('Task queue of the worker.'),
   CORDON_HOST_TASK_QUEUE: Queue.default(defaultHostTaskQueue).describe("Task queue of the node's host worker."),
   CORDON_EVIDENCE_DIR: Path.default('./evidence').describe('Folder of the evidence, one folder below it per incident.'),
@@ -117,7 +153,9 @@ const shape = {
   CORDON_TEMPORAL_BIN: Path.optional().describe('Set-up and tests: a `temporal` executable of your own.'),
   CORDON_TEMPORAL_TEST_SERVER_BIN: Path.optional().describe('Set-up and tests: a `temporal-test-server` of your own.'),
   CORDON_POSTGRES_BIN: Path.optional().describe("Set-up and tests: the folder of a PostgreSQL's programs of your own."),
-  CORDON_STIGMEM_BIN: Path.optional().describe('Set-up and tests: a `stigmem` executable of your own.'),
+  CORDON_STIGMEM_BIN: Path.optional().describe(
+    'A `stigmem` executable of your own: for set-up and tests, and for the copy the host worker takes.',
+  ),
 };
 
 /** The environment cordon reads. Everything is optional here; who needs what is decided in config.ts. */
@@ -129,6 +167,7 @@ export const variableNames = z.keyof(Environment).options;
 /** Variables whose value is never shown. */
 export const secretVariables: ReadonlySet<string> = new Set([
   'STIGMEM_ADMIN_KEY',
+  'STIGMEM_PG_DSN',
   'CORDON_AGENT_KEY',
   'CORDON_WEBHOOK_URL',
   'CORDON_SLACK_BOT_TOKEN',

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import type { z } from 'zod';
-import { Environment, Key, secretVariables, variableNames, WebhookUrl, type Values, type VariableName } from './config-keys.ts';
+import { Dsn, Environment, Key, secretVariables, variableNames, WebhookUrl, type Values, type VariableName } from './config-keys.ts';
 
 /** Environment variables by name: `process.env`, or a test's own. */
 export type Env = Readonly<Record<string, string | undefined>>;
@@ -56,6 +57,19 @@ const chatNames = [
   'CORDON_SLACK_API_URL',
   'CORDON_TEMPORAL_UI_URL',
 ] as const;
+const hostNames = [
+  'STIGMEM_STORAGE_BACKEND',
+  'STIGMEM_DB_PATH',
+  'STIGMEM_PG_DSN',
+  'STIGMEM_PG_DSN_FILE',
+  'STIGMEM_PG_SCHEMA',
+  'STIGMEM_TRUST_MODE',
+  'STIGMEM_QUARANTINE_GARDEN_ID',
+  'CORDON_SNAPSHOT_DIR',
+  'CORDON_PROMOTION_COMMAND',
+  'CORDON_STIGMEM_BIN',
+] as const;
+const isHostOnly = (name: string): boolean => hostNames.some((host) => host === name);
 const keyNames = ['STIGMEM_URL', 'STIGMEM_ADMIN_KEY', 'STIGMEM_ADMIN_KEY_FILE'] as const;
 
 /** Temporal and evidence only, so that `cordon approve` works on a machine without the node's key. */
@@ -84,7 +98,11 @@ export function parseNodeConfig(env: Env = processEnv()): NodeConfig | undefined
 
 /** Everything the worker needs. Throws {@link ConfigError} before anything connects. */
 export function parseWorkerConfig(env: Env = processEnv()) {
-  const values = read(env, variableNames);
+  // A worker beside the node has the node's variables around it, and those are not its business.
+  const values = read(
+    env,
+    variableNames.filter((name): name is Exclude<VariableName, (typeof hostNames)[number]> => !isHostOnly(name)),
+  );
   const node = parseNodeConfig(env);
   if (node === undefined) {
     const missing = values.STIGMEM_URL === undefined ? 'STIGMEM_URL' : 'STIGMEM_ADMIN_KEY or STIGMEM_ADMIN_KEY_FILE';
@@ -100,6 +118,38 @@ export function parseWorkerConfig(env: Env = processEnv()) {
     writesPerHour: values.CORDON_WRITES_PER_HOUR,
     writeHeadroom: values.CORDON_WRITE_HEADROOM,
   };
+}
+
+/** Everything `cordon host-worker` needs: the node's database, and no key of the node. Throws {@link ConfigError} before anything connects. */
+export function parseHostConfig(env: Env = processEnv()) {
+  const values = read(env, hostNames);
+  const dsn = secretOf(values, 'STIGMEM_PG_DSN', Dsn);
+  const { STIGMEM_DB_PATH: dbPath, STIGMEM_PG_SCHEMA: schema, STIGMEM_STORAGE_BACKEND: backend } = values;
+  const database =
+    backend === 'postgres'
+      ? { kind: 'postgres' as const, dsn: needed(dsn, 'STIGMEM_PG_DSN or STIGMEM_PG_DSN_FILE', 'the host worker'), schema }
+      : { kind: 'sqlite' as const, path: resolve(needed(dbPath, 'STIGMEM_DB_PATH', 'the host worker')) };
+  const stigmem = values.CORDON_STIGMEM_BIN ?? 'stigmem';
+  const dir = values.CORDON_SNAPSHOT_DIR;
+  return {
+    ...parseCliConfig(env),
+    database,
+    dsn,
+    trust: { mode: values.STIGMEM_TRUST_MODE, quarantineGarden: values.STIGMEM_QUARANTINE_GARDEN_ID },
+    snapshot: dir === undefined ? undefined : { stigmem, dir: resolve(dir), env: { ...nodeEnv(env), ...dbPathOf(database) } },
+    promotionCommand: values.CORDON_PROMOTION_COMMAND,
+  };
+}
+
+/** The node's command runs in another folder. */
+function dbPathOf(database: { readonly kind: string; readonly path?: string }): Record<string, string> {
+  return database.path === undefined ? {} : { STIGMEM_DB_PATH: database.path };
+}
+
+/** What the node's own command runs with: the node's variables and where programs are, nothing of ours. */
+function nodeEnv(env: Env): Record<string, string> {
+  const wanted = (name: string): boolean => name.startsWith('STIGMEM_') || ['PATH', 'HOME', 'LANG', 'TMPDIR'].includes(name);
+  return Object.fromEntries(Object.entries(env).flatMap(([name, value]) => (value !== undefined && wanted(name) ? [[name, value]] : [])));
 }
 
 /** Everything `cordon chat` needs, the node's key not among it. Throws {@link ConfigError} before anything connects. */
@@ -123,9 +173,9 @@ export function parseChatConfig(env: Env = processEnv()) {
   };
 }
 
-function needed<T>(value: T | undefined, variable: string): T {
+function needed<T>(value: T | undefined, variable: string, who = 'chat'): T {
   if (value !== undefined) return value;
-  throw new ConfigError([{ variable, expected: 'a value: chat needs it', got: 'nothing' }]);
+  throw new ConfigError([{ variable, expected: `a value: ${who} needs it`, got: 'nothing' }]);
 }
 
 /** Checks the wanted variables, and that no variable under our prefix is unknown. Empty means not set. */
@@ -157,7 +207,13 @@ function withoutSecrets(text = ''): string {
   return text.replace(/\/\/[^@/]*@/, '//…@').replace(/[?#].*$/s, '?…');
 }
 
-type Secret = 'STIGMEM_ADMIN_KEY' | 'CORDON_AGENT_KEY' | 'CORDON_WEBHOOK_URL' | 'CORDON_SLACK_BOT_TOKEN' | 'CORDON_SLACK_SIGNING_SECRET';
+type Secret =
+  | 'STIGMEM_PG_DSN'
+  | 'STIGMEM_ADMIN_KEY'
+  | 'CORDON_AGENT_KEY'
+  | 'CORDON_WEBHOOK_URL'
+  | 'CORDON_SLACK_BOT_TOKEN'
+  | 'CORDON_SLACK_SIGNING_SECRET';
 
 /** A secret given directly or in a file, never both. */
 function secretOf(values: Partial<Values>, name: Secret, schema: z.ZodType<string> = Key): string | undefined {
@@ -173,6 +229,6 @@ function secretOf(values: Partial<Values>, name: Secret, schema: z.ZodType<strin
     throw wrong('a readable file', `${code} for ${JSON.stringify(file)}`);
   }
   if (schema.safeParse(text).success) return text;
-  const what = name === 'CORDON_WEBHOOK_URL' ? 'http or https URL' : 'key';
+  const what = name === 'CORDON_WEBHOOK_URL' ? 'http or https URL' : name === 'STIGMEM_PG_DSN' ? 'PostgreSQL URL' : 'key';
   throw wrong(`a file with one ${what} and nothing else`, 'another content (not shown)');
 }

@@ -1,4 +1,10 @@
-import { Client, Connection, QueryNotRegisteredError, WorkflowUpdateRPCTimeoutOrCancelledError } from '@temporalio/client';
+import {
+  Client,
+  Connection,
+  QueryNotRegisteredError,
+  WorkflowUpdateRPCTimeoutOrCancelledError,
+  type ConnectionOptions,
+} from '@temporalio/client';
 import { WorkflowNotFoundError } from '@temporalio/common';
 import { loadClientConnectConfig, type ClientConnectConfig } from '@temporalio/envconfig';
 import type { Env } from './config.ts';
@@ -52,6 +58,16 @@ export function loadTemporalSettings(env?: Env): TemporalSettings {
     address,
     namespace: loaded.namespace ?? 'default',
     connectionOptions: { ...loaded.connectionOptions, address },
+  };
+}
+
+/** What a client of the same server takes: what is a worker's alone is left out. */
+export function clientOptions({ connectionOptions: { address, tls, apiKey, metadata } }: TemporalSettings): ConnectionOptions {
+  return {
+    ...(address === undefined ? {} : { address }),
+    ...(tls === undefined ? {} : { tls }),
+    ...(apiKey === undefined ? {} : { apiKey }),
+    ...(metadata === undefined ? {} : { metadata }),
   };
 }
 

@@ -1,11 +1,11 @@
-import { Client, Connection, type ConnectionOptions } from '@temporalio/client';
+import { Client, Connection } from '@temporalio/client';
 import { NativeConnection, Worker, type WorkerInterceptors } from '@temporalio/worker';
 import { createActivities } from '../activities/index.ts';
 import { parseWorkerConfig } from './config.ts';
 import { startTelemetry } from './observe/telemetry.ts';
 import { bundlePath, payloadConverterPath } from './paths.ts';
 import { Stigmem } from './stigmem/client.ts';
-import { loadTemporalSettings, type TemporalSettings } from './temporal.ts';
+import { clientOptions, loadTemporalSettings } from './temporal.ts';
 
 /** Recovery time of an incident after a worker was killed: its workflow tasks go to another worker after this. */
 const stickyTimeout = '5s';
@@ -70,13 +70,4 @@ export async function runWorker({ interceptors = {} }: WorkerExtras = {}): Promi
     await clientConnection.close();
     await node.close();
   }
-}
-
-function clientOptions({ connectionOptions: { address, tls, apiKey, metadata } }: TemporalSettings): ConnectionOptions {
-  return {
-    ...(address === undefined ? {} : { address }),
-    ...(tls === undefined ? {} : { tls }),
-    ...(apiKey === undefined ? {} : { apiKey }),
-    ...(metadata === undefined ? {} : { metadata }),
-  };
 }

@@ -57,13 +57,13 @@ const boundaries: readonly Boundary[] = [
     of: 'workflows',
     folder: /^workflows\//,
     allowed: /^(@temporalio\/(workflow|common)|workflows\/.*|src\/contract\/.*|src\/payload-converter\.ts)$/,
-    types: /^(activities\/index\.ts|zod)$/,
+    types: /^(activities\/(host\/)?index\.ts|zod)$/,
   },
   {
     of: 'activities',
     folder: /^activities\//,
     allowed: new RegExp(
-      `^(@temporalio/(activity|common|client)|zod|${node}|activities/.*|src/(contract|stigmem|evidence|policy|notify|audit)/.*)$`,
+      `^(@temporalio/(activity|common|client)|zod|${node}|activities/.*|src/(contract|stigmem|host|evidence|policy|notify|audit)/.*)$`,
     ),
   },
   { of: 'messages.ts of the contract', folder: /^src\/contract\/messages\.ts$/, allowed: /^(@temporalio\/workflow|src\/contract\/.*)$/ },
@@ -75,7 +75,7 @@ const boundaries: readonly Boundary[] = [
     of: 'src/observe',
     folder: /^src\/observe\//,
     allowed: new RegExp(`^(@temporalio/(common|worker)|@opentelemetry/.*|pino|zod|${node}|src/(observe|contract)/.*)$`),
-    types: /^(@temporalio\/(activity|client)|activities\/index\.ts|src\/config\.ts)$/,
+    types: /^(@temporalio\/(activity|client)|activities\/(host\/)?index\.ts|src\/config\.ts)$/,
   },
   {
     of: 'src/cli, src/chat, src/audit, src/notify',
@@ -97,11 +97,19 @@ describe('imports', () => {
     expect(wrong).toEqual([]);
   });
 
-  test('only src/worker.ts sees workflow code and activities at run time', () => {
+  test('only the two workers see workflow code and activities at run time', () => {
     const both = typescript.filter(
       (path) => path.startsWith('src/') && importsOf(path).some(({ from, typeOnly }) => !typeOnly && from.startsWith('activities/')),
     );
-    expect(both).toEqual(['src/worker.ts']);
+    expect(both).toEqual(['src/host-worker.ts', 'src/worker.ts']);
+  });
+
+  test('only the host worker needs a database driver', () => {
+    const drivers = new Set(['src/host/postgres.ts', 'src/host/sqlite.ts']);
+    const users = typescript.filter(
+      (path) => /^(src|activities|workflows)\//.test(path) && importsOf(path).some(({ from }) => drivers.has(from)),
+    );
+    expect(users).toEqual(['src/host-worker.ts']);
   });
 
   test('only src/config.ts reads the environment, and src/lab and src/demo for their children', () => {

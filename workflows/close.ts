@@ -2,9 +2,10 @@ import { condition, patched } from '@temporalio/workflow';
 import { canonicalJson, planHash, sha256Id } from '../src/contract/canonical.ts';
 import { stepsByPhase, type Outcome, type Step } from '../src/contract/names.ts';
 import type { CloseRequest, IncidentResult } from '../src/contract/schemas.ts';
-import { earlierFence, type IncidentRef, type PeerRef, type Sealed, type StepResult } from '../src/contract/steps.ts';
+import { earlierFence, type HostDone, type IncidentRef, type PeerRef, type Sealed, type StepResult } from '../src/contract/steps.ts';
 import { answerAmendment, askPeople } from './ask.ts';
 import type { GatePlan } from './gates.ts';
+import { didOnHost, lookForHost, onHost, type HostWays } from './host.ts';
 import type { Incident } from './incident.ts';
 import { holdNewAlerts, notices } from './notices.ts';
 import { collect, mutate, read } from './policies.ts';
@@ -190,14 +191,41 @@ async function undoContainment(incident: Incident): Promise<void> {
   const { peer } = state;
   if (!peer) return;
   incident.enter('restore');
-  await whileApproved(incident, 'restoreTrust', mutate.restoreTrust);
-  await whileApproved(incident, 'resumePromotion', mutate.resumePromotion);
+  await lookForHost(incident);
+  await whileApproved(
+    incident,
+    'restoreTrust',
+    withHost(incident, ({ long }, of) => long.restoreOnHost(of), mutate.restoreTrust),
+  );
+  const resumed = withHost(incident, ({ quick }, of) => quick.resumePromotionJob(of), mutate.resumePromotion);
+  await whileApproved(incident, 'resumePromotion', resumed);
   // Last, because from here on the peer delivers again.
-  await whileApproved(incident, 'liftFences', mutate.liftFences);
+  await whileApproved(
+    incident,
+    'liftFences',
+    withHost(incident, ({ quick }, of) => quick.reinstatePeers(of), mutate.liftFences),
+  );
   state.pending = {};
 }
 
-type Lift = (of: { ref: IncidentRef; readBack: boolean; peer: PeerRef | null; approvedInRun: string }) => Promise<StepResult>;
+/** What the host worker did nobody else can undo: the step waits for it. */
+function withHost(incident: Incident, act: (ways: HostWays, of: Lifting) => Promise<HostDone>, lift: Lift): Lift {
+  return async (of) => {
+    const { ref, readBack, approvedInRun } = of;
+    const needed = didOnHost(incident);
+    const host = needed
+      ? await onHost(incident, 'what it did in this incident is undone by it alone', (ways) => act(ways, { ref, readBack, approvedInRun }))
+      : undefined;
+    return lift({ ...of, ...(host ? { host } : {}) });
+  };
+}
+
+interface Lifting {
+  readonly ref: IncidentRef;
+  readonly readBack: boolean;
+  readonly approvedInRun: string;
+}
+type Lift = (of: Lifting & { readonly peer: PeerRef | null; readonly host?: HostDone }) => Promise<StepResult>;
 
 /** A step that opens a door acts only on an approval of its own run: a reset after the approval asks people again. */
 async function whileApproved(incident: Incident, name: Step, lift: Lift): Promise<void> {

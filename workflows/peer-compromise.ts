@@ -1,7 +1,9 @@
 import { CancellationScope, condition } from '@temporalio/workflow';
+import { stepsByPhase, type Way } from '../src/contract/names.ts';
 import type { IncidentResult } from '../src/contract/schemas.ts';
 import { claimPeer } from './claim.ts';
 import { close, closeDesk, type Closing } from './close.ts';
+import { findPeerRows, listed, lookForHost, meetHost, readBackOverHttp, strongest } from './host.ts';
 import type { Incident } from './incident.ts';
 import { openIncident, openRun, switchRun, timeToSwitch } from './open.ts';
 import { noticeActs, notices } from './notices.ts';
@@ -52,6 +54,7 @@ async function runbook(incident: Incident): Promise<Closing> {
     });
     const holder = await claimPeer(incident);
     if (holder !== undefined) return { duplicateOf: holder };
+    const onHost = meetHost(incident);
     const captured = step(incident, 'captureLocal', async ({ ref }) => {
       const alerts = [...state.alerts];
       const local = await collect.captureLocal({ ref, peer: state.peer, alerts });
@@ -63,7 +66,10 @@ async function runbook(incident: Incident): Promise<Closing> {
     });
     // A large audit, or one that can't be read, must not keep the door open: each step of Contain seals
     // what it disturbs by itself, so after this the fence goes up while the rest is still being read.
-    await Promise.race([captured, condition(() => incident.isDone('captureLocal'), captureFirstMs)]);
+    await Promise.race([
+      Promise.all([captured, onHost.captured]),
+      condition(() => onHost.isOver() && incident.isDone('captureLocal'), captureFirstMs),
+    ]);
 
     // ── Contain: "Stop new data from the peer first. Do not delete audit events" ────────────────
     // It waits for nobody. A step that fails parks alone; the others go on.
@@ -71,6 +77,7 @@ async function runbook(incident: Incident): Promise<Closing> {
     const acts = containment(incident);
     await Promise.all([
       captured,
+      onHost.captured,
       // 1. Disable or remove the peer registration.
       step(incident, 'fenceInbound', acts.fenceInbound),
       step(incident, 'fenceOutbound', acts.fenceOutbound),
@@ -88,6 +95,8 @@ async function runbook(incident: Incident): Promise<Closing> {
   // ── Investigate: "Review what the peer wrote and what escaped quarantine" ─────────────────────
   if (state.phase === 'contain' || state.phase === 'investigate') {
     incident.enter('investigate');
+    await strengthen(incident);
+    const known = state.peer?.entityUri;
     await step(incident, 'readPeer', async ({ ref }) => {
       const asked = await read.readPeer({ ref, peer: state.peer });
       if (state.peer && asked.entityUri !== '') state.peer = { ...state.peer, entityUri: asked.entityUri };
@@ -96,12 +105,18 @@ async function runbook(incident: Incident): Promise<Closing> {
     // Only now the entity URI may be known: pinning the origin needs it, and what people are told to do names it.
     if (state.peer?.entityUri) {
       const acts = containment(incident);
-      const named = (['blockRelays', 'revokeKeys', 'lowerTrust'] as const).filter((name) => state.pending[name]);
+      // On the host what was done was done for the names that were known.
+      const again = state.host && state.peer.entityUri !== known ? stepsByPhase.contain.slice(2, 6) : [];
+      const named = (['blockRelays', 'revokeTokens', 'revokeKeys', 'lowerTrust'] as const).filter(
+        (name) => again.includes(name) || (name !== 'revokeTokens' && state.pending[name]),
+      );
       await Promise.all(named.map((name) => stepAgain(incident, name, acts[name])));
     }
-    await step(incident, 'collectFacts', ({ ref }) => collect.collectFacts({ ref, peer: state.peer }));
+    await step(incident, 'collectFacts', async ({ ref }) => collect.collectFacts({ ref, peer: state.peer, ...(await listed(incident)) }));
     await step(incident, 'assess', async ({ ref }) => {
-      const assessed = await collect.assess({ ref, peer: state.peer, policy: state.policy, firstBad: state.firstSaid, recollect: false });
+      const host = state.host ? { host: true } : {};
+      const judging = { ref, peer: state.peer, policy: state.policy, firstBad: state.firstSaid, ...host };
+      const assessed = await collect.assess({ ...judging, recollect: false });
       state.plan = assessed.plan;
       incident.firstBad(assessed.firstSuspicious);
       return assessed;
@@ -128,17 +143,33 @@ async function runbook(incident: Incident): Promise<Closing> {
   return 'switch';
 }
 
-/** The steps of Contain by name; the same acts read a manual step back. */
+/** Is a host worker there now? Then what was done over HTTP is done in its way, which is the stronger one. */
+async function strengthen(incident: Incident): Promise<void> {
+  const had = incident.state.host;
+  await lookForHost(incident);
+  if (!incident.state.host) return;
+  if (!had) await findPeerRows(incident);
+  const acts = containment(incident);
+  // A pin is set over HTTP either way, and what pauses promotion is there or it is not.
+  const better = stepsByPhase.contain.filter((name) => !had || (name !== 'blockRelays' && name !== 'pausePromotion'));
+  const isWeaker = ({ way }: { readonly way: Way }) => way === 'http' || way === 'manual';
+  const weaker = better.filter((name) => incident.state.steps.some((done) => done.name === name && isWeaker(done)));
+  await Promise.all(weaker.map((name) => stepAgain(incident, name, acts[name])));
+}
+
+/** The steps of Contain by name, each in the strongest way there is; the same acts read a manual step back. */
 function containment(incident: Incident) {
   const { state } = incident;
   return {
-    fenceInbound: (attempt) => mutate.fenceInbound({ ...attempt, peer: state.peer }),
-    fenceOutbound: (attempt) => mutate.fenceOutbound({ ...attempt, peer: state.peer }),
-    blockRelays: (attempt) => mutate.blockRelays({ ...attempt, peer: state.peer }),
-    // It reads the whole audit, twice.
-    revokeTokens: (attempt) => collect.revokeTokens({ ...attempt, peer: state.peer }),
-    revokeKeys: (attempt) => mutate.revokeKeys({ ...attempt, peer: state.peer }),
-    lowerTrust: (attempt) => mutate.lowerTrust({ ...attempt, peer: state.peer }),
-    pausePromotion: (attempt) => mutate.pausePromotion({ ...attempt, peer: state.peer }),
+    fenceInbound: (attempt) => readBackOverHttp(incident, attempt, ({ quick }, of) => quick.revokePeers(of), mutate.fenceInbound),
+    fenceOutbound: (attempt) => readBackOverHttp(incident, attempt, ({ quick }, of) => quick.revokePeers(of), mutate.fenceOutbound),
+    blockRelays: ({ ref, readBack }) => mutate.blockRelays({ ref, readBack, peer: state.peer }),
+    revokeTokens: (attempt) =>
+      // Over HTTP it reads the whole audit, twice.
+      strongest(incident, attempt, ({ quick }, of) => quick.revokeAccess({ ...of, part: 'tokens' }), collect.revokeTokens),
+    revokeKeys: (attempt) =>
+      strongest(incident, attempt, ({ quick }, of) => quick.revokeAccess({ ...of, part: 'keys' }), mutate.revokeKeys),
+    lowerTrust: (attempt) => strongest(incident, attempt, ({ quick }, of) => quick.lowerTrustRules(of), mutate.lowerTrust),
+    pausePromotion: (attempt) => strongest(incident, attempt, ({ quick }, of) => quick.pausePromotionJob(of), mutate.pausePromotion),
   } satisfies Parameters<typeof manualStepDesk>[1];
 }

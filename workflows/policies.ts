@@ -21,6 +21,25 @@ export const read = proxyActivities<Activities>({ ...quick, cancellationType, re
 export const mutate = proxyActivities<Activities>({ ...quick, cancellationType, retry: quickRetry });
 export const collect = proxyActivities<Activities>({ ...long, cancellationType, retry: quickRetry });
 
+/** Who polls the host queue: the fence waits for the answer, so it is asked twice at most. */
+export const look = proxyActivities<Pick<Activities, 'findHostQueue' | 'seeHostProof'>>({
+  startToCloseTimeout: '5s',
+  heartbeatTimeout,
+  cancellationType,
+  retry: { ...quickRetry, maximumAttempts: 2 },
+});
+
+/** On the host queue. A worker that died just now is still taken for one that polls: nobody waits for it long. */
+export const hostQuick = {
+  startToCloseTimeout: '15s',
+  scheduleToCloseTimeout: '30s',
+  heartbeatTimeout,
+  scheduleToStartTimeout: '3s',
+  cancellationType,
+  retry: quickRetry,
+} as const;
+export const hostLong = { ...long, scheduleToStartTimeout: '20s', cancellationType, retry: quickRetry } as const;
+
 /**
  * Undoing facts is paced by the node's hourly write limit: thousands of facts take days. Heartbeats carry
  * the cursor, so another attempt goes on where this one stopped.

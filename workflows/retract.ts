@@ -3,6 +3,7 @@ import { factActions } from '../src/contract/names.ts';
 import type { PlanRef, StepResult, Undone } from '../src/contract/steps.ts';
 import { answerAmendment, askPeople } from './ask.ts';
 import { digestOf, namesOpening, type GatePlan } from './gates.ts';
+import { listed, lookForHost, viaHost } from './host.ts';
 import type { Incident } from './incident.ts';
 import { holdNewAlerts } from './notices.ts';
 import { collect, undo } from './policies.ts';
@@ -79,9 +80,11 @@ async function narrow(incident: Incident, plan: PlanRef): Promise<void> {
 async function makeAgain(incident: Incident, { plan, inRun }: NonNullable<typeof incident.state.approved>): Promise<void> {
   const { state } = incident;
   await holdNewAlerts(incident);
-  const remade = await insist(incident, 'assess', ({ ref }) =>
-    collect.remakePlan({ ref, peer: state.peer, policy: state.policy, firstBad: state.firstSaid, approved: plan }),
-  );
+  await lookForHost(incident);
+  const remade = await insist(incident, 'assess', async ({ ref }) => {
+    const host = state.host ? { host: true, ...(await listed(incident)) } : {};
+    return collect.remakePlan({ ref, peer: state.peer, policy: state.policy, firstBad: state.firstSaid, approved: plan, ...host });
+  });
   state.approved = null;
   if (!remade) return;
   incident.absorb(remade);
@@ -93,7 +96,18 @@ async function undoApproved(incident: Incident, go: NonNullable<typeof incident.
   const { state } = incident;
   const undone = await insist(incident, 'undoFacts', async ({ ref }) => {
     try {
-      return await undo.undoFacts({ ref, plan: named(go.plan), approvedInRun: go.approvedInRun, from: go.done });
+      // The host worker's way costs no writes, so it comes first; without it undoFacts says that it waits for that.
+      const { suppress = 0, reject = 0 } = go.plan.counts;
+      if (!state.host && suppress > 0) await lookForHost(incident);
+      const approved = { ref, plan: named(go.plan), approvedInRun: go.approvedInRun };
+      if (suppress > 0 && go.done === 0) await viaHost(incident, ({ long }) => long.suppressFacts({ ...approved, action: 'suppress' }));
+      const went = await undo.undoFacts({ ...approved, from: go.done });
+      if (went.pause) return went;
+      // Rejecting leaves hidden what the fact hid, and sets an override of its own: so those after it.
+      if (reject > 0) await viaHost(incident, ({ long }) => long.suppressFacts({ ...approved, action: 'reject' }));
+      if (suppress + reject === 0) return went;
+      const cards = await viaHost(incident, ({ long }) => long.coverCards(approved));
+      return { ...went, residual: [...(went.residual ?? []), ...(cards?.residual ?? [])] };
     } catch (error) {
       // Approved in another run: this history was reset after the approval, so people are asked again.
       if (failureTypeOf(error) === 'PreconditionChanged') return 'ask again' as const;

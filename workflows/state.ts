@@ -1,7 +1,7 @@
 import type { Gate, Outcome, Phase, Step, StepOutcome, Way } from '../src/contract/names.ts';
 import type { Policy } from '../src/contract/policy.ts';
 import type { Alert, CloseRequest, Coverage, Residual, StartPayload, Status } from '../src/contract/schemas.ts';
-import type { EvidenceHead, FirstBad, HeldAlert, PeerRef, PlanRef, StepResult } from '../src/contract/steps.ts';
+import type { EvidenceHead, FirstBad, HeldAlert, OurNode, PeerRef, PlanRef, StepResult } from '../src/contract/steps.ts';
 import type { OpenGates } from './gates.ts';
 
 /** A step that ended. */
@@ -45,7 +45,7 @@ export interface IncidentState {
   start: StartPayload;
   policy: Policy;
   registeredSearchAttributes: readonly string[];
-  ourNode: { nodeId: string; url: string } | null;
+  ourNode: OurNode | null;
   peer: PeerRef | null;
   phase: Phase;
   /** When it was entered; absent in the first phase, and in what a run of 0.1.0 handed over. */
@@ -84,6 +84,10 @@ export interface IncidentState {
   skipAsked: StepCommand | null;
   closing: (CloseRequest & { approvedInRun: string }) | null;
   noticesDone: boolean;
+  /** The host worker that serves this incident; null: none does. Absent in what an older run handed over. */
+  host?: { readonly queue: string; readonly storage: string } | null;
+  /** A host worker was told to change something: undoing it needs one, whatever the steps say. */
+  hostActed?: boolean;
 }
 
 export function newState(start: StartPayload, policy: Policy, run: string): IncidentState {

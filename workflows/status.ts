@@ -1,3 +1,4 @@
+import { hiddenOurs } from '../src/contract/steps.ts';
 import { defineSearchAttributeKey, type SearchAttributeUpdatePair } from '@temporalio/common';
 import { steps, type searchAttributes, type StepOutcome } from '../src/contract/names.ts';
 import type { Coverage, PlanAnswer, Residual, Status, Waiting } from '../src/contract/schemas.ts';
@@ -33,10 +34,13 @@ function inPageOrder(records: readonly StepRecord[]): StepRecord[] {
 export function residualOf(state: IncidentState): Residual[] {
   const current = state.steps.filter(({ round }) => round === state.round);
   const isLifted = current.some(({ name, outcome }) => name === 'liftFences' && outcome === 'verified');
+  const isShown = current.some(({ name, outcome }) => name === 'verifyUndone' && outcome === 'verified');
   const all = inPageOrder(current)
     // A fence that was lifted costs nobody anything any more.
     .filter(({ name }) => !isLifted || (name !== 'fenceInbound' && name !== 'fenceOutbound'))
-    .flatMap(({ name, outcome, detail, residual }) => {
+    .flatMap(({ name, outcome, detail, residual: named }) => {
+      // Asked again since, and found visible.
+      const residual = isShown ? named.filter(({ what }) => what !== hiddenOurs) : named;
       const isDone = outcome === 'verified' || outcome === 'manual';
       return isDone || residual.length > 0 ? residual : [{ what: name, why: `${outcome}: ${detail}`, count: 1 }];
     });

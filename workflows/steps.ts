@@ -16,6 +16,8 @@ export interface Attempt {
   readonly readBack: boolean;
   /** The note of the person who sent `retry`: which of two peers it is, for one. */
   readonly hint?: string;
+  /** People asked for another attempt: a stronger way may be there now. */
+  readonly again?: boolean;
 }
 type Act<T extends StepResult> = (attempt: Attempt) => Promise<T>;
 
@@ -145,7 +147,7 @@ export async function stepAgain(incident: Incident, name: Step, act: Act<StepRes
 }
 
 async function tryAgain(incident: Incident, name: Step, act: Act<StepResult>): Promise<void> {
-  const tried = await attempt(() => act({ ref: incident.ref(phaseOf(name)), readBack: false }));
+  const tried = await attempt(() => act({ ref: incident.ref(phaseOf(name)), readBack: false, again: true }));
   if ('result' in tried) settle(incident, name, tried.result);
   else incident.note('cordon', `retry of ${name} failed: ${tried.why}`);
 }
@@ -261,6 +263,10 @@ const howByType: Readonly<Record<FailureType, string>> = {
   ConfigInvalid: 'Mend the file named: it is read anew at each attempt.',
   WebhookUnavailable:
     'Check CORDON_WEBHOOK_URL and what answers there. The notices lie in files/ beside the evidence: send them by hand, then skip.',
+  HostUnavailable: "Check that `cordon host-worker` runs on the node's machine and reaches its database; its log says more.",
+  HostUnsupported:
+    "Read what the host worker says: its node, its schema or its evidence folder is not this incident's. Mend that, or do the step by hand.",
+  HostRefused: 'Read why: it would do harm on a node that is set up like this one. Do what it names by hand, or skip.',
   RunStillOpen: 'Nothing to do: it is tried again until the run has ended.',
 };
 

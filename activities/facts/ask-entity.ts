@@ -11,7 +11,7 @@ export interface Touched {
   readonly facts: readonly { readonly id: string; readonly relation: string; readonly value: string; readonly cid: string | null }[];
 }
 
-export const surfaces = ['facts', 'card', 'recallPoison', 'recallBenign'] as const;
+export const surfaces = ['facts', 'card', 'recallPoison', 'recallBenign', 'recallCard'] as const;
 export type Surface = (typeof surfaces)[number];
 
 /** What an ordinary agent got: per surface the ids that still answer, and the questions the node did not answer. */
@@ -26,7 +26,7 @@ export type EntityAnswer = z.infer<typeof EntityAnswer>;
 /** Values shorter than this are found in any text. */
 const tellingChars = 3;
 const maxQueryChars = 500;
-const maxPoisonQueries = 20;
+export const maxPoisonQueries = 20;
 
 /**
  * What recall was already seen to answer with, in one scope. An answer holds up to 500 facts, so on a node where
@@ -38,12 +38,14 @@ export interface Recalled {
   readonly byEntity: Map<string, Touched['facts'][number][]>;
   readonly recallPoison: Set<string>;
   readonly recallBenign: Set<string>;
+  /** Told by a memory card that recall gave. */
+  readonly recallCard: Set<string>;
 }
 
 /** Asks one entity as an ordinary agent would: facts, card, and recall by the poison's words and by benign ones. */
 export async function askEntity(deps: Deps, touched: Touched, recalled: Recalled): Promise<EntityAnswer> {
   const { entity, scope, facts } = touched;
-  const still: EntityAnswer['still'] = { facts: [], card: [], recallPoison: [], recallBenign: [] };
+  const still: EntityAnswer['still'] = { facts: [], card: [], recallPoison: [], recallBenign: [], recallCard: [] };
   const unanswered: string[] = [];
   const ids = new Set(facts.map(({ id }) => id));
   // One fact can make the node fail on whatever would show it: that is an answer to be told, not an outage. There may be no
@@ -77,7 +79,7 @@ export async function askEntity(deps: Deps, touched: Touched, recalled: Recalled
         if (recalled.ids.has(fact.id)) seen.add(fact.id);
         if (!isCard) continue;
         const card = text(fact.value.v);
-        for (const { id, value } of recalled.byEntity.get(fact.entity) ?? []) if (!seen.has(id) && tells(card, value)) seen.add(id);
+        for (const { id, value } of recalled.byEntity.get(fact.entity) ?? []) if (tells(card, value)) recalled.recallCard.add(id);
       }
       return [];
     });
@@ -94,7 +96,7 @@ export async function askEntity(deps: Deps, touched: Touched, recalled: Recalled
     await recall('recallPoison', value);
   }
   if (!facts.every(({ id }) => recalled.recallBenign.has(id))) await recall('recallBenign', benignWords(entity, facts[0]?.relation ?? ''));
-  for (const name of ['recallPoison', 'recallBenign'] as const)
+  for (const name of ['recallPoison', 'recallBenign', 'recallCard'] as const)
     still[name] = facts.filter(({ id }) => recalled[name].has(id)).map(({ id }) => id);
   return { entity, scope, still, unanswered };
 }

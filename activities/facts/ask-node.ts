@@ -22,6 +22,9 @@ export async function askSynthesis(
   return { still, unanswered };
 }
 
+/** So that they are asked within the node's hourly limit of reads. */
+const maxTriples = 3_000;
+
 /** Are the facts of others on the peer's triples visible to an ordinary agent? One question a triple. */
 export async function askOurs(
   deps: Deps,
@@ -38,6 +41,11 @@ export async function askOurs(
     const key = tripleKey(entity, relation, name);
     const scope = scopeOf(name);
     if (!shown.has(key) && scope !== undefined) {
+      if (shown.size >= maxTriples) {
+        result.unanswered.push(`ours on ${entity.slice(0, 100)}: not asked, more than ${maxTriples} of them`);
+        shown.set(key, null);
+        continue;
+      }
       const asked = await answered(() =>
         atItsPace(() => deps.node.agentFactsPage({ entity, relation, scope, limit: 500 }, cancelSignal()), cancelSignal()),
       );

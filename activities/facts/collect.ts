@@ -10,19 +10,21 @@ import { SCOPES, type Fact, type FactsPage } from '../../src/stigmem/wire.ts';
 import { cancelSignal, type Deps } from '../deps.ts';
 import { beat } from '../heartbeat.ts';
 import { fencedAt } from './fence-time.ts';
+import type { Listed } from './host-listing.ts';
 import { writtenWithKeysOf } from './read-peer.ts';
 import { inLanes, readLanes } from './lanes.ts';
-import { answered, isLocal, scopeOf } from './shape.ts';
-import { spreadCoverage } from './spread.ts';
+import { answered, isLocal, notLive, scopeOf, stampedAt } from './shape.ts';
+import { readersCoverage, spreadCoverage } from './spread.ts';
 
 /** Beyond this many questions the neighbours of the rest are not asked for, and coverage says so. */
 const maxAroundQueries = 20_000;
+/** So that they are asked within the node's hourly limit of reads. */
+const maxVisibilityQueries = 3_000;
 const everything = { include_contradicted: true, include_expired: true, include_low_trust: true, limit: 500 } as const;
 /** The second one is written for instructions only, and is the one that the audit routes show. */
 const promotions = new Set(['quarantine_promote', 'instruction_promoted']);
 /** Not delivered by federation, so not in the plan: said, with its count, and left to people. */
 export const byKeyCoverage = 'facts written here with an API key issued to the peer';
-const notLive = new Set(['pending', 'rejected']);
 
 /**
  * Everything the peer delivered and what stands around it, from our own node. Changes nothing.
@@ -42,12 +44,7 @@ export async function collect(deps: Deps, peer: PeerRef | null, before?: Collect
   const around: Around = allSeen ? { skipped: 0, blind: [] } : await readAround(deps, facts, cache);
   const everyFact = [...cache.values()];
   const others = [...(await withVisibility(deps, othersOf(facts, everyFact, nodeIds))), ...around.blind];
-  const audit = await collectAudit(deps.node, { signal, onPage });
-  const promoted = new Map<string, string[]>();
-  for (const { event_type: type, fact_id: id, id: event } of audit.items) {
-    if (promotions.has(type) && id !== null) promoted.set(id, [...(promoted.get(id) ?? []), event]);
-  }
-  const byKey = writtenWithKeysOf(audit.items, peer?.entityUri ?? '');
+  const audited = await readAudit(deps, peer);
   const { derived, retracted } = lineage(facts, everyFact, nodeIds);
   const whyAround = allSeen
     ? 'every fact the node counts was seen'
@@ -56,32 +53,22 @@ export async function collect(deps: Deps, peer: PeerRef | null, before?: Collect
     { what: 'facts of the peer', seen: facts.length, complete: found.complete, why: found.why },
     { what: 'facts of others on the same entity, relation and scope', seen: others.length, complete: around.skipped === 0, why: whyAround },
     {
-      what: "the peer's facts that were promoted from quarantine",
-      seen: facts.filter(({ quarantine }) => quarantine?.quarantine_status === 'promoted').length,
-      complete: found.complete,
-      why: `by the quarantine list, which keeps who and when; ${promoted.size} of them have an event in the audit: the node writes quarantine_promote without a tenant, so its own audit routes do not show it`,
-    },
-    {
       what: "facts derived from the peer's",
       seen: derived.length,
       complete: false,
       why: `${allSeen ? 'among all facts' : 'among the facts seen'}, those that say so; a fact need not say what it was derived from`,
     },
-    {
-      what: byKeyCoverage,
-      seen: byKey.size,
-      complete: audit.complete && peer?.entityUri !== '',
-      why: 'fact_write events of its entity in the audit; keys of other entities it was given are not known',
-    },
-    ...(await spreadCoverage(deps, peer, facts, everyFact)),
+    ...auditCoverage(audited, facts, found.complete),
+    await readersCoverage(deps, peer, facts),
+    ...spreadCoverage(facts, everyFact),
   ];
   return {
     facts,
     others,
     retracted,
-    promoted,
+    promoted: audited.promoted,
     derived,
-    localSources: new Set(everyFact.filter((fact) => isLocal(fact) && !byKey.has(fact.id)).map(({ source }) => source)),
+    localSources: new Set(everyFact.filter((fact) => isLocal(fact) && !audited.byKey.has(fact.id)).map(({ source }) => source)),
     fencedAt: await fencedAt(deps, peer),
     unread: found.unread.map(({ id }) => id),
     complete: found.complete,
@@ -89,7 +76,57 @@ export async function collect(deps: Deps, peer: PeerRef | null, before?: Collect
   };
 }
 
-/** Our node stamps a fact's HLC as it comes in (federation_ingest.py, ingest_fact): near enough where the note of receipt can't be read. */
+/** The same from what the host worker listed: over HTTP only what the database does not say is asked, what agents get to see. */
+export async function collectListed(deps: Deps, peer: PeerRef, listed: Listed): Promise<Collection> {
+  const { facts, others, complete, coverage, ...rest } = listed;
+  const audited = await readAudit(deps, peer);
+  return {
+    ...rest,
+    facts,
+    others: await withVisibility(deps, others),
+    promoted: audited.promoted,
+    fencedAt: await fencedAt(deps, peer),
+    unread: [],
+    complete,
+    coverage: [...coverage, ...auditCoverage(audited, facts, complete), await readersCoverage(deps, peer, facts)],
+  };
+}
+
+interface Audited {
+  /** Fact id to the events that let it out of quarantine. */
+  readonly promoted: ReadonlyMap<string, readonly string[]>;
+  /** Ids of facts that were written here with a key of the peer's entity. */
+  readonly byKey: ReadonlySet<string>;
+  readonly complete: boolean;
+}
+
+async function readAudit(deps: Deps, peer: PeerRef | null): Promise<Audited> {
+  const audit = await collectAudit(deps.node, { signal: cancelSignal(), onPage: ({ asked, seen }) => beat({ asked, seen }) });
+  const promoted = new Map<string, string[]>();
+  for (const { event_type: type, fact_id: id, id: event } of audit.items) {
+    if (promotions.has(type) && id !== null) promoted.set(id, [...(promoted.get(id) ?? []), event]);
+  }
+  const byKey = writtenWithKeysOf(audit.items, peer?.entityUri ?? '');
+  return { promoted, byKey, complete: audit.complete && peer?.entityUri !== '' };
+}
+
+function auditCoverage({ promoted, byKey, complete: auditComplete }: Audited, facts: readonly SeenFact[], complete: boolean): Coverage[] {
+  return [
+    {
+      what: "the peer's facts that were promoted from quarantine",
+      seen: facts.filter(({ quarantine }) => quarantine?.quarantine_status === 'promoted').length,
+      complete,
+      why: `by the quarantine list, which keeps who and when; ${promoted.size} of them have an event in the audit: the node writes quarantine_promote without a tenant, so its own audit routes do not show it`,
+    },
+    {
+      what: byKeyCoverage,
+      seen: byKey.size,
+      complete: auditComplete,
+      why: 'fact_write events of its entity in the audit; keys of other entities it was given are not known',
+    },
+  ];
+}
+
 function seen(item: PeerFact, arrivedBefore: string | null): SeenFact {
   const { id, entity, relation, source, receivedFrom, originNodeId, fact, quarantine, arrivedAt } = item;
   return {
@@ -103,11 +140,6 @@ function seen(item: PeerFact, arrivedBefore: string | null): SeenFact {
     quarantine,
     arrivedAt: arrivedAt ?? arrivedBefore ?? stampedAt(fact),
   };
-}
-
-function stampedAt(fact: Fact | null): string | null {
-  const wall = Number(/^(\d{12,14})\./.exec(fact?.hlc ?? '')?.[1]);
-  return Number.isNaN(wall) ? null : new Date(wall).toISOString();
 }
 
 interface Around {
@@ -189,7 +221,8 @@ function othersOf(facts: readonly SeenFact[], everyFact: readonly Fact[], nodeId
 async function withVisibility(deps: Deps, others: readonly Fact[]): Promise<OtherFact[]> {
   const triples = new Map(others.map((fact) => [tripleKey(fact.entity, fact.relation, fact.scope), fact]));
   const shown = new Map<string, Set<string>>();
-  await inLanes([...triples], readLanes, async ([key, { entity, relation, scope: name }]) => {
+  // The rest is not asked for: whether it is hidden stays open, and that is said.
+  await inLanes([...triples].slice(0, maxVisibilityQueries), readLanes, async ([key, { entity, relation, scope: name }]) => {
     const scope = scopeOf(name);
     if (scope === undefined) return;
     const query = { entity, relation, scope, limit: 500 };

@@ -3,7 +3,7 @@ import { Coverage } from '../../src/contract/schemas.ts';
 import type { IncidentRef } from '../../src/contract/steps.ts';
 import type { EvidenceStore, Sealed } from '../../src/evidence/store.ts';
 import { DerivedFact, OtherFact, SeenFact, type Collection } from '../../src/policy/facts.ts';
-import { effectKey, evidenceOf, seal, type Deps } from '../deps.ts';
+import { effectKey, evidenceOf, seal, type Folder } from '../deps.ts';
 import { StepFailure } from '../failures.ts';
 
 const item = 'collectFacts';
@@ -27,7 +27,7 @@ const Line = z.discriminatedUnion('kind', [
 type Line = z.infer<typeof Line>;
 
 /** Seals a collection as NDJSON under this round's key; a later one of the same round is its next revision. */
-export async function sealCollection(deps: Deps, ref: IncidentRef, collection: Collection): Promise<Sealed> {
+export async function sealCollection(deps: Folder, ref: IncidentRef, collection: Collection): Promise<Sealed> {
   return seal(deps, ref, item, 'facts', lines(collection));
 }
 
@@ -47,7 +47,7 @@ function byId(a: { readonly id: string }, b: { readonly id: string }): number {
 }
 
 /** Evidence id of the newest collection of this incident's round, or undefined when there is none. */
-export async function findCollection(deps: Deps, ref: IncidentRef): Promise<string | undefined> {
+export async function findCollection(deps: Folder, ref: IncidentRef): Promise<string | undefined> {
   const key = effectKey({ ...ref, phase: 'investigate' }, item);
   const entries = await (await evidenceOf(deps, ref)).entries();
   const found = entries.findLast((entry) => entry.key === key);

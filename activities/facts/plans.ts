@@ -3,7 +3,7 @@ import { inlineLimits, type FactAction } from '../../src/contract/names.ts';
 import { JudgedFact, type PlanItem, type Residual } from '../../src/contract/schemas.ts';
 import type { IncidentRef, PlanRef } from '../../src/contract/steps.ts';
 import type { Sealed } from '../../src/evidence/store.ts';
-import { evidenceOf, seal, type Deps } from '../deps.ts';
+import { evidenceOf, seal, type Folder } from '../deps.ts';
 import { parsed } from './collection.ts';
 
 /** Hostile names are cut for showing; the sealed plan has them whole. */
@@ -11,7 +11,7 @@ const shownChars = 300;
 
 /** Seals a plan, sorted by id, and gives what the workflow carries of it. */
 export async function sealPlan(
-  deps: Deps,
+  deps: Folder,
   ref: IncidentRef,
   item: string,
   facts: readonly JudgedFact[],
@@ -33,7 +33,7 @@ async function* stream(facts: readonly JudgedFact[]): AsyncGenerator<JudgedFact>
 }
 
 /** The sealed plan, in its order. */
-export async function readPlan(deps: Deps, ref: IncidentRef, { evidenceId }: Pick<PlanRef, 'evidenceId'>): Promise<JudgedFact[]> {
+export async function readPlan(deps: Folder, ref: IncidentRef, { evidenceId }: Pick<PlanRef, 'evidenceId'>): Promise<JudgedFact[]> {
   const store = await evidenceOf(deps, ref);
   const facts: JudgedFact[] = [];
   for await (const line of store.lines(evidenceId)) facts.push(parsed(JudgedFact, line, evidenceId));

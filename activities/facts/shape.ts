@@ -24,6 +24,15 @@ export async function answered<T extends object>(question: () => Promise<T>): Pr
   }
 }
 
+/** Quarantined, so that nobody but the default query's hiding knows of it. */
+export const notLive: ReadonlySet<string> = new Set(['pending', 'rejected']);
+
+/** Our node stamps a fact's HLC as it comes in (federation_ingest.py, ingest_fact): near enough where the note of receipt can't be read. */
+export function stampedAt(fact: Fact | null): string | null {
+  const wall = Number(/^(\d{12,14})\./.exec(fact?.hlc ?? '')?.[1]);
+  return Number.isNaN(wall) ? null : new Date(wall).toISOString();
+}
+
 function isSystem(name: string): boolean {
   return name.startsWith('stigmem:') && !name.startsWith('stigmem://');
 }

@@ -5,13 +5,11 @@ import type { Fact } from '../../src/stigmem/wire.ts';
 import { cancelSignal, type Deps } from '../deps.ts';
 import { isLocal } from './shape.ts';
 
-/** Who may have used or pulled what: as far as this node lets anyone know, the rest said as not knowable. */
-export async function spreadCoverage(
-  deps: Deps,
-  peer: PeerRef | null,
-  facts: readonly SeenFact[],
-  everyFact: readonly Fact[],
-): Promise<Coverage[]> {
+export const afterCoverage = 'local facts written after a fact of the peer on the same entity';
+export const recallCoverage = "callers that recalled the peer's facts";
+
+/** Which peers may have pulled the peer's facts from us. */
+export async function readersCoverage(deps: Deps, peer: PeerRef | null, facts: readonly SeenFact[]): Promise<Coverage> {
   const scopes = new Set(facts.flatMap(({ fact }) => (fact ? [fact.scope] : [])));
   const rows = await deps.node.peers(cancelSignal());
   const readers = rows.filter(
@@ -19,22 +17,25 @@ export async function spreadCoverage(
       status === 'active' && peer !== null && !peer.peerIds.includes(id) && allowed.some((scope) => scopes.has(scope)),
   );
   const names = readers.slice(0, 10).map(({ node_id }) => node_id.slice(0, 100));
-  const after = writtenAfter(facts, everyFact);
+  return {
+    what: "peers whose scopes cover the peer's facts",
+    seen: readers.length,
+    complete: false,
+    why: `not knowable on this node: it records neither who pulled nor what; they may have: ${names.join(', ') || 'none'}. With relay off (the default) a peer's fact does not go further by itself`,
+  };
+}
+
+/** Who may have used what: as far as HTTP lets anyone know, the rest said as not knowable. */
+export function spreadCoverage(facts: readonly SeenFact[], everyFact: readonly Fact[]): Coverage[] {
   return [
     {
-      what: "peers whose scopes cover the peer's facts",
-      seen: readers.length,
-      complete: false,
-      why: `not knowable on this node: it records neither who pulled nor what; they may have: ${names.join(', ') || 'none'}. With relay off (the default) a peer's fact does not go further by itself`,
-    },
-    {
-      what: 'local facts written after a fact of the peer on the same entity',
-      seen: after,
+      what: afterCoverage,
+      seen: writtenAfter(facts, everyFact),
       complete: false,
       why: 'by agents that may have read it: nothing records which fact a writer had recalled',
     },
     {
-      what: "callers that recalled the peer's facts",
+      what: recallCoverage,
       seen: 0,
       complete: false,
       why: 'not knowable on this node: recall_audit_log (host only) has caller, scope and time but no fact ids, and fact_recall_signals is never written',

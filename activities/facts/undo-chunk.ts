@@ -24,6 +24,18 @@ const knownForMs = 500;
 /** A node's answer to a retraction names its origins; more than this many would bloat the row. */
 const maxOrigins = 500;
 
+/** Above 0, so that it counts beside the fact it is against; far below whatever an honest writer states. */
+const counterConfidence = 0.01;
+
+/** Does it take a statement of ours: a retraction, or one against the card of what the host worker suppressed? */
+function isStated({ action, counter }: JudgedFact): boolean {
+  return action === 'retract' || (action === 'suppress' && counter === true);
+}
+
+function confidenceOf({ action }: JudgedFact): number {
+  return action === 'retract' ? 0 : counterConfidence;
+}
+
 /** Undoes facts one by one over HTTP. One attempt of the activity has one of these. */
 export class Undoer {
   writes = 0;
@@ -31,7 +43,7 @@ export class Undoer {
   readonly #ref: IncidentRef;
   readonly #source: string;
   readonly #groups = new Map<string, JudgedFact[]>();
-  readonly #retractions = new Map<string, Promise<Fact>>();
+  readonly #statements = new Map<string, Promise<Fact>>();
   /** The last one of the node's own refusals. */
   refusal: StigmemHttpError | undefined;
   #known: { readonly untilMs: number; readonly asked: Promise<unknown> } | undefined;
@@ -41,7 +53,7 @@ export class Undoer {
     this.#ref = ref;
     this.#source = source;
     for (const fact of plan) {
-      if (fact.action !== 'retract') continue;
+      if (!isStated(fact)) continue;
       const group = this.#groups.get(keyOf(fact));
       if (group) group.push(fact);
       else this.#groups.set(keyOf(fact), [fact]);
@@ -51,26 +63,29 @@ export class Undoer {
   /** Will undoing this fact cost a write that was not made yet? */
   costs(fact: JudgedFact): number {
     if (fact.action === 'reject') return 1;
-    return fact.action === 'retract' && !this.#retractions.has(keyOf(fact)) ? 1 : 0;
+    return isStated(fact) && !this.#statements.has(keyOf(fact)) ? 1 : 0;
   }
 
   /** Acts on one fact. Throws what concerns all facts: an outage, a rate limit, a key without rights. */
   async act(fact: JudgedFact): Promise<UndoLine> {
     const base = { id: fact.id, entity: fact.entity, relation: fact.relation, scope: fact.scope, action: fact.action };
     try {
-      if (fact.action === 'retract') {
-        const made = await this.#retract(fact);
-        const right = made.entity === fact.entity && made.relation === fact.relation && made.scope === fact.scope && made.confidence === 0;
+      if (isStated(fact)) {
+        const made = await this.#state(fact);
+        const isThere = made.entity === fact.entity && made.relation === fact.relation && made.scope === fact.scope;
+        const right = isThere && made.confidence === confidenceOf(fact);
         const note = right
-          ? 'retracted'
-          : `the node stored the retraction elsewhere, on ${made.entity.slice(0, 300)}: expire it on the host`;
+          ? fact.action === 'retract'
+            ? 'retracted'
+            : 'expired on the host, counter-statement made'
+          : `the node stored the statement elsewhere, on ${made.entity.slice(0, 300)}: expire it on the host`;
         return { ...base, outcome: right ? 'done' : 'wrong', retraction: made.id, at: made.timestamp, note };
       }
       if (fact.action === 'reject') {
         return { ...base, outcome: 'done', note: await this.#reject(fact.id) };
       }
-      const note = fact.action === 'suppress' ? 'needs the host worker: nothing was done' : fact.reason;
-      return { ...base, outcome: fact.action === 'suppress' ? 'refused' : 'left', note };
+      // What the host worker suppressed is on record by the host worker.
+      return { ...base, outcome: 'left', note: fact.reason };
     } catch (error) {
       const refused = fact.action === 'reject' ? refusals.reject : refusals.retract;
       if (!(error instanceof StigmemHttpError) || !refused.has(error.status)) throw error;
@@ -105,13 +120,13 @@ export class Undoer {
   }
 
   /**
-   * One retraction for all facts of the plan on a triple: it contradicts them all, and each further row on a triple
+   * One statement for all facts of the plan on a triple: it contradicts them all, and each further row on a triple
    * adds two conflict facts for every sibling. The node makes a body once (POST is idempotent by content id, which
    * derived_from is not part of), so the key in the value makes this one effect however often it is sent.
    */
-  async #retract(fact: JudgedFact): Promise<Fact> {
+  async #state(fact: JudgedFact): Promise<Fact> {
     const key = keyOf(fact);
-    const known = this.#retractions.get(key);
+    const known = this.#statements.get(key);
     if (known) return known;
     const group = this.#groups.get(key) ?? [fact];
     const leader = group[0] ?? fact;
@@ -126,15 +141,15 @@ export class Undoer {
       entity: leader.entity,
       relation: leader.relation,
       scope,
-      // Neutral: a retraction that repeats the poison would carry it to subscribers.
-      value: { type: 'text', v: `retracted: ${effectKey(this.#ref, leader.id)}` },
-      confidence: 0,
+      // Neutral: one that repeats the poison would carry it to subscribers.
+      value: { type: 'text', v: `${leader.action === 'retract' ? 'retracted' : 'suppressed'}: ${effectKey(this.#ref, leader.id)}` },
+      confidence: confidenceOf(leader),
       source: this.#source,
       derived_from: group.slice(0, maxOrigins).map(({ id }) => ({ fact_id: id })),
     });
-    this.#retractions.set(key, made);
+    this.#statements.set(key, made);
     // A failure is not kept: the next fact on the triple tries again.
-    made.catch(() => this.#retractions.delete(key));
+    made.catch(() => this.#statements.delete(key));
     return made;
   }
 
@@ -167,7 +182,7 @@ export class Undoer {
 
   async #isThere(id: string): Promise<boolean> {
     try {
-      return (await this.#deps.node.fact(id, cancelSignal())).confidence === 0;
+      return (await this.#deps.node.fact(id, cancelSignal())).confidence <= counterConfidence;
     } catch (error) {
       if (error instanceof StigmemHttpError && error.status === 404) return false;
       throw error;

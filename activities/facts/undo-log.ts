@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { factActions } from '../../src/contract/names.ts';
 import type { IncidentRef } from '../../src/contract/steps.ts';
 import type { Sealed } from '../../src/evidence/store.ts';
-import { effectKey, evidenceOf, seal, type Deps } from '../deps.ts';
+import { effectKey, evidenceOf, seal, type Folder } from '../deps.ts';
 import { parsed } from './collection.ts';
 
 /** What became of one fact of a plan. */
@@ -26,17 +26,17 @@ const prefix = 'undone';
 
 /** Seals what became of a stretch of the plan. The same stretch again is the same bytes under the same key. */
 export async function sealUndone(
-  deps: Deps,
+  deps: Folder,
   ref: IncidentRef,
   planHash: string,
-  from: number,
+  from: number | string,
   lines: readonly UndoLine[],
 ): Promise<Sealed> {
   return seal(deps, ref, `${prefix} ${shortHash(planHash)} from ${from}`, 'undone', lines);
 }
 
 /** Everything that is on record as undone (or not) in this round, by fact id; of one plan, or of all. */
-export async function readUndone(deps: Deps, ref: IncidentRef, planHash?: string): Promise<Map<string, UndoLine>> {
+export async function readUndone(deps: Folder, ref: IncidentRef, planHash?: string): Promise<Map<string, UndoLine>> {
   const start = effectKey(ref, planHash === undefined ? `${prefix} ` : `${prefix} ${shortHash(planHash)} `);
   const store = await evidenceOf(deps, ref);
   const found = new Map<string, UndoLine>();

@@ -7,7 +7,7 @@ import { tripleKey, type Collection } from '../../src/policy/facts.ts';
 import { collectQuarantine } from '../../src/stigmem/paging.ts';
 import { assertBoundNode, cancelSignal, effectKey, evidenceOf, headOf, seal, type Deps } from '../deps.ts';
 import { beat } from '../heartbeat.ts';
-import { askEntity, EntityAnswer, text, type Recalled, type Surface, type Touched } from './ask-entity.ts';
+import { askEntity, EntityAnswer, maxPoisonQueries, text, type Recalled, type Surface, type Touched } from './ask-entity.ts';
 import { findCollection, parsed, readCollection } from './collection.ts';
 import { inLanes, readLanes } from './lanes.ts';
 import { scopeOf } from './shape.ts';
@@ -23,6 +23,7 @@ const surfaceWords: Readonly<Record<Surface, string>> = {
   card: 'GET /v1/cards',
   recallPoison: "POST /v1/recall by the poison's words",
   recallBenign: 'POST /v1/recall by benign words',
+  recallCard: 'a memory card in POST /v1/recall',
 };
 
 /** Recover, the other half: asks the node again about everything that was undone, and says what still answers. */
@@ -33,7 +34,8 @@ export async function askAgain(deps: Deps, ref: IncidentRef, peer: PeerRef | nul
   );
   const found = await findCollection(deps, ref);
   const collection = found === undefined ? undefined : await readCollection(await evidenceOf(deps, ref), found);
-  const touched = group(acted, collection);
+  const everywhere = group(acted, collection);
+  const touched = affordable(everywhere);
   const answers = await askEntities(deps, ref, touched);
   const actedIds = new Set(acted.map(({ id }) => id));
   const synthesis = await askSynthesis(deps, new Set(touched.map(({ scope }) => scope)), actedIds);
@@ -44,6 +46,10 @@ export async function askAgain(deps: Deps, ref: IncidentRef, peer: PeerRef | nul
       status === 'pending' && (actedIds.has(id) || (from !== null && (peer?.nodeIds.includes(from) ?? false))),
   );
 
+  const isWhole = touched.length === everywhere.length;
+  const where = isWhole
+    ? `${touched.length} entities and scopes`
+    : `${touched.length} of ${everywhere.length} entities and scopes, spread evenly over them (at most ${mostQuestions} questions)`;
   const residual: Residual[] = [];
   const add = (what: string, why: string, count: number): void => {
     if (count > 0) residual.push({ what, why, count });
@@ -81,9 +87,9 @@ export async function askAgain(deps: Deps, ref: IncidentRef, peer: PeerRef | nul
   const coverage: Coverage[] = [
     {
       what: 'undone facts asked about again',
-      seen: acted.length,
-      complete: unanswered.length === 0 && deps.node.hasAgentKey,
-      why: `on ${touched.length} entities and scopes, ${deps.node.hasAgentKey ? 'as an ordinary agent' : 'with the admin key, which is no ordinary agent: set CORDON_AGENT_KEY'}: facts, card, synthesize, recall by the poison's words and by benign ones`,
+      seen: touched.reduce((sum, { facts }) => sum + facts.length, 0),
+      complete: unanswered.length === 0 && deps.node.hasAgentKey && isWhole,
+      why: `on ${where}, ${deps.node.hasAgentKey ? 'as an ordinary agent' : 'with the admin key, which is no ordinary agent: set CORDON_AGENT_KEY'}: facts, card, synthesize, recall by the poison's words and by benign ones`,
     },
     {
       what: 'facts downstream',
@@ -94,11 +100,9 @@ export async function askAgain(deps: Deps, ref: IncidentRef, peer: PeerRef | nul
   ];
   const clean = residual.length === 0;
   const none =
-    acted.length === 0
-      ? 'nothing was undone, so there was nothing to ask for'
-      : `${acted.length} undone facts asked for again on ${touched.length} entities and scopes`;
+    acted.length === 0 ? 'nothing was undone, so there was nothing to ask for' : `${acted.length} undone facts asked for again on ${where}`;
   return {
-    outcome: clean && acted.length > 0 ? 'verified' : 'unverified',
+    outcome: clean && isWhole && acted.length > 0 ? 'verified' : 'unverified',
     way: 'http',
     detail:
       `${none}; ${clean ? 'none of them answers' : residual.map(({ what, count }) => `${count} ${what}`).join('; ')}${held > 0 ? `; ${held} were held and answer as before` : ''}`.slice(
@@ -109,6 +113,17 @@ export async function askAgain(deps: Deps, ref: IncidentRef, peer: PeerRef | nul
     coverage,
     evidence: headOf(sealed),
   };
+}
+
+/** Questions about what was undone: more would take the node's hourly limit of reads for days. */
+const mostQuestions = 10_000;
+
+/** All of them, or as many as may be asked for, spread evenly over all. */
+function affordable(touched: readonly Touched[]): readonly Touched[] {
+  const questions = touched.reduce((sum, { facts }) => sum + 3 + Math.min(facts.length, maxPoisonQueries), 0);
+  if (questions <= mostQuestions) return touched;
+  const wanted = Math.max(1, Math.floor((touched.length * mostQuestions) / questions));
+  return Array.from({ length: wanted }, (_, at) => touched[Math.floor((at * touched.length) / wanted)]).filter((one) => one !== undefined);
 }
 
 /** By entity and scope, so that a burst on one entity costs what one fact costs. */
@@ -164,7 +179,7 @@ async function askEntities(deps: Deps, ref: IncidentRef, touched: readonly Touch
 }
 
 function nothingRecalled(): Recalled {
-  return { ids: new Set(), byEntity: new Map(), recallPoison: new Set(), recallBenign: new Set() };
+  return { ids: new Set(), byEntity: new Map(), recallPoison: new Set(), recallBenign: new Set(), recallCard: new Set() };
 }
 
 function latestByKey<T extends { readonly key: string }>(entries: readonly T[]): T[] {
@@ -172,8 +187,7 @@ function latestByKey<T extends { readonly key: string }>(entries: readonly T[]):
 }
 
 function whyStill(surface: string): string {
-  if (surface === 'card') return 'cards are built from raw rows with confidence over 0, whatever was retracted';
-  if (surface.startsWith('recall'))
-    return 'recall reads raw rows and cards: a retraction does not reach it; an expiry override on the host does';
+  if (surface === 'card' || surface === 'recallCard') return 'cards are built from raw rows with confidence over 0, whatever was retracted';
+  if (surface.startsWith('recall')) return 'recall reads raw rows: a retraction does not reach it; an expiry override on the host does';
   return 'the node still shows them';
 }

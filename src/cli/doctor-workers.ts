@@ -68,7 +68,7 @@ async function hostCheck(session: TemporalSession, hostTaskQueue: string): Promi
   if (latest) return ok(`asked task queue ${hostTaskQueue} ${spanWords(latest.ageMs)} ago: ${latest.identity}`);
   return warn(
     `none on task queue ${hostTaskQueue}: keys, trust rules and pins of the peer are steps by hand, and what a retraction would harm is held`,
-    "do those steps as `cordon show` says; on the node's machine, where this version has it: cordon host-worker",
+    "on the node's machine: cordon host-worker; without it do those steps as `cordon show` says",
   );
 }
 

@@ -9,7 +9,7 @@ import { CliError, exitCodes } from './exit.ts';
 import { list } from './list.ts';
 import { aboutStep, close, note, type MessageOptions } from './message.ts';
 import { plan } from './plan.ts';
-import { chat, demo, hasPart, worker } from './run.ts';
+import { chat, demo, hasPart, hostWorker, worker } from './run.ts';
 import { show } from './show.ts';
 import { start, type StartOptions } from './start.ts';
 import { verify } from './verify.ts';
@@ -31,7 +31,7 @@ ${Object.values(exitCodes)
   .map(({ code, meaning }) => `  ${code}  ${meaning}`)
   .join('\n')}
 `;
-const notYet = ['host-worker', ...(hasPart('demo') ? [] : ['demo'])];
+const notYet = hasPart('demo') ? [] : ['demo'];
 const many = (value: string, sofar: string[] | undefined) => [...(sofar ?? []), value];
 const by = () => new Option('--by <name>', 'who says so (a person; needed)');
 
@@ -157,6 +157,9 @@ function unsticking(program: Command, command: Make, run: Run): void {
     .action((of: string, o: { json?: boolean; out?: string }) => run(o, (cli) => audit(cli, of, o)));
   program.commandsGroup('Run:');
   command('worker', 'run incidents; stops on SIGTERM').action((o: { json?: boolean }) => run(o, worker));
+  command('host-worker', "do what HTTP can't, on the node's machine; stops on SIGTERM").action((o: { json?: boolean }) =>
+    run(o, hostWorker),
+  );
   command('chat', 'cards and decisions in Slack; stops on SIGTERM').action((o: { json?: boolean }) => run(o, chat));
   if (hasPart('demo')) {
     command('demo [args...]', 'the whole runbook on this machine, on loopback')

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { parseChatConfig, parseWorkerConfig } from '../config.ts';
+import { parseChatConfig, parseHostConfig, parseWorkerConfig } from '../config.ts';
 import type { Answer, Cli } from './cli.ts';
 import { CliError } from './exit.ts';
 
@@ -38,6 +38,15 @@ export async function worker(cli: Cli): Promise<Answer> {
   const { runWorker } = await import('../worker.ts');
   await runWorker();
   return { next: 'the worker has stopped', text: [], json: {}, silent: true };
+}
+
+/** `host-worker`: runs until it is stopped. Bad configuration, no Temporal, or a database it does not know ends it at once. */
+export async function hostWorker(cli: Cli): Promise<Answer> {
+  parseHostConfig(cli.io.env);
+  await cli.temporal();
+  const { runHostWorker } = await import('../host-worker.ts');
+  await runHostWorker();
+  return { next: 'the host worker has stopped', text: [], json: {}, silent: true };
 }
 
 /** `chat`: runs until it is stopped. Bad configuration ends it at once; a server that does not answer is waited for. */

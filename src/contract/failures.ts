@@ -29,6 +29,12 @@ export const failureTypes = {
   ConfigInvalid: { retryable: false },
   /** The webhook for notices and reminders does not answer or does not take them. */
   WebhookUnavailable: { retryable: true },
+  /** The node's database, or a program on its host, does not do its part now: busy, out of reach, failed. */
+  HostUnavailable: { retryable: true },
+  /** The host worker can't serve this incident: a schema it does not know, another node, another evidence folder. */
+  HostUnsupported: { retryable: false },
+  /** It would do harm on a node that is set up like this one. */
+  HostRefused: { retryable: false },
   /** A run whose history is to be sealed has not ended yet. */
   RunStillOpen: { retryable: true },
 } as const satisfies Record<string, { retryable: boolean }>;

@@ -233,6 +233,8 @@ export const JudgedFact = PlanItem.extend({
   ours: z.string(),
   /** Justification of people who kept it. */
   justification: z.string().optional(),
+  /** Suppressed with no other live fact beside it: a counter-statement keeps its entity's card out of recall. */
+  counter: z.boolean().optional(),
 });
 export type JudgedFact = z.infer<typeof JudgedFact>;
 

@@ -25,6 +25,14 @@ export interface EvidenceHead {
   readonly entries: number;
 }
 
+/** Our own node, as it calls itself. */
+export interface OurNode {
+  readonly nodeId: string;
+  readonly url: string;
+  /** Absent in what a run before the host worker handed over. */
+  readonly entityUri?: string;
+}
+
 /** The peer as our own node knows it: every peers row that shares its URL or node_id. */
 export interface PeerRef {
   readonly nodeId: string;
@@ -53,6 +61,9 @@ export interface StepResult {
 
 /** How a warning of captureLocal says that an earlier incident's fence was there: lifting it opens what that one closed. */
 export const earlierFence = 'already carried a fence of cordon';
+
+/** What collectFacts calls facts of ours that answer nobody now; verifyUndone asks for them again. */
+export const hiddenOurs = "facts of ours that the peer's facts hide from the default query";
 
 /** An alert held against the node's own audit. */
 export interface HeldAlert {
@@ -92,7 +103,7 @@ export interface OpenedRun {
 }
 
 export interface ResolvedPeer extends StepResult {
-  readonly ourNode: { readonly nodeId: string; readonly url: string };
+  readonly ourNode: OurNode;
   readonly peer: PeerRef;
 }
 
@@ -135,6 +146,50 @@ export interface Undone extends StepResult {
   readonly total: number;
   /** Present when there is more to do: how long to wait first, in milliseconds, and why. */
   readonly pause?: { readonly ms: number; readonly why: string };
+}
+
+/** Who polls the host queue, as the server knows it: a worker that died just now still counts. */
+export interface HostQueue {
+  readonly queue: string;
+  readonly polled: boolean;
+}
+
+/** What a host worker says of itself: it serves this incident's node, from this incident's evidence folder. */
+export interface HostThere {
+  readonly storage: 'sqlite' | 'postgres';
+  /** The last migration of the node's schema. */
+  readonly migration: string;
+  /** Id of the row it has just written to the node's own audit; absent in a drill. */
+  readonly proof?: string;
+}
+
+/** What was listed on the host: how much, and where it is sealed. */
+export interface HostListing {
+  readonly evidenceId: string;
+  readonly facts: number;
+  readonly evidence: EvidenceHead;
+}
+
+/** What the host has of the peer that HTTP does not show. */
+export interface HostPeerRows {
+  readonly peer: PeerRef;
+  readonly coverage: readonly Coverage[];
+  readonly warnings: readonly string[];
+  readonly evidence: EvidenceHead;
+}
+
+/** What a host operation changed; the step's own activity reads it back. */
+export interface HostDone {
+  readonly done: number;
+  readonly detail: string;
+  readonly residual?: readonly Residual[];
+  readonly coverage?: readonly Coverage[];
+  readonly warnings?: readonly string[];
+  /** Peers rows by id, with the status that has to be read back over HTTP. */
+  readonly reopened?: Readonly<Record<string, string>>;
+  /** False: on this node it has no effect, or there is nothing to do it with. */
+  readonly works?: boolean;
+  readonly evidence: EvidenceHead;
 }
 
 export interface AlertsHeld {

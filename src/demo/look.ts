@@ -24,6 +24,25 @@ export async function retractionsPerFact(node: StigmemNode): Promise<Map<string,
   return counts;
 }
 
+/** Facts that the host worker let expire, and in how many changes of its own each was. */
+export async function suppressionsPerFact(node: StigmemNode): Promise<Map<string, number>> {
+  const rows = await node.sql(
+    "SELECT json_extract(one.value, '$.id') AS id FROM fact_audit_log, json_each(fact_audit_log.detail, '$.record.suppressed') AS one WHERE source = 'cordon host-worker'",
+  );
+  const counts = new Map<string, number>();
+  for (const row of rows) counts.set(text(row['id']), (counts.get(text(row['id'])) ?? 0) + 1);
+  return counts;
+}
+
+/** What the memory card of an entity tells an agent; empty when there is none. */
+export async function cardOf(node: StigmemNode, agentKey: string, entity: string, refresh = false): Promise<string> {
+  const path = `/v1/cards/${encodeURIComponent(entity)}?scope=company${refresh ? '&refresh=true' : ''}`;
+  const { body } = await node.request('GET', path, undefined, agentKey);
+  // 404: there is none.
+  const summary = field(body, 'summary');
+  return typeof summary === 'string' ? summary : '';
+}
+
 /** What an ordinary agent recalls for these words, in one scope: the values. */
 export async function recalled(node: StigmemNode, agentKey: string, query: string, scope = 'company'): Promise<string[]> {
   const answer = await node.request('POST', '/v1/recall', { query, scope, min_confidence: 0, token_budget: 200_000 }, agentKey);

@@ -12,8 +12,9 @@ import { Operator } from './operator.ts';
 import { liveHonestly, startParties } from './parties.ts';
 import { alertAndContain, approveAndUndo, askAgain, expel, secondIncidentJoins, type Scene } from './story.ts';
 
-const usage = `usage: npm run demo [-- --interactive] [-- --json FILE]
+const usage = `usage: npm run demo [-- --interactive] [-- --http-only] [-- --json FILE]
   --interactive   stop at the gates and leave them to you
+  --http-only     without a host worker: what HTTP alone can do, and what it leaves
   --json FILE     write what was checked to FILE, for scripts`;
 
 /**
@@ -21,11 +22,21 @@ const usage = `usage: npm run demo [-- --interactive] [-- --json FILE]
  * @returns the exit code: 0 when all that was expected was seen, 1 when not, 2 for wrong usage
  */
 export async function runDemo(args: readonly string[]): Promise<number> {
-  let options: { interactive?: boolean | undefined; json?: string | undefined; help?: boolean | undefined };
+  let options: {
+    interactive?: boolean | undefined;
+    'http-only'?: boolean | undefined;
+    json?: string | undefined;
+    help?: boolean | undefined;
+  };
   try {
     options = parseArgs({
       args: [...args],
-      options: { interactive: { type: 'boolean' }, json: { type: 'string' }, help: { type: 'boolean' } },
+      options: {
+        interactive: { type: 'boolean' },
+        'http-only': { type: 'boolean' },
+        json: { type: 'string' },
+        help: { type: 'boolean' },
+      },
     }).values;
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n${usage}\n`);
@@ -47,9 +58,10 @@ export async function runDemo(args: readonly string[]): Promise<number> {
     const temporal = await connectTemporal(loadTemporalSettings({ TEMPORAL_ADDRESS: parties.temporal.address }), { timeoutMs: 10_000 });
     const operator = new Operator(parties, story, temporal);
     try {
-      result = await tell(parties, story, operator, options.interactive ?? false);
+      const how = { interactive: options.interactive ?? false, httpOnly: options['http-only'] ?? false };
+      result = await tell(parties, story, operator, how);
     } finally {
-      await operator.worker.stop();
+      await operator.stop();
       await temporal.close();
     }
   } finally {
@@ -82,7 +94,12 @@ interface Result {
   readonly audit: string;
 }
 
-async function tell(parties: Scene['parties'], story: Narrator, operator: Operator, interactive: boolean): Promise<Result> {
+async function tell(
+  parties: Scene['parties'],
+  story: Narrator,
+  operator: Operator,
+  how: Pick<Scene, 'interactive' | 'httpOnly'>,
+): Promise<Result> {
   story.chapter('The peer behaves: everybody writes, everybody gets it');
   const benignIds = await liveHonestly(parties);
   const arrived = await deliveredBy(parties.ours, parties.peer.nodeId);
@@ -93,7 +110,7 @@ async function tell(parties: Scene['parties'], story: Narrator, operator: Operat
   );
   story.chapter('The peer turns');
   const { hostile } = await attack(parties, story, benignIds);
-  const scene: Scene = { parties, story, operator, hostile, benignIds, interactive };
+  const scene: Scene = { parties, story, operator, hostile, benignIds, ...how };
   try {
     const incident = await alertAndContain(scene);
     await secondIncidentJoins(scene, incident);

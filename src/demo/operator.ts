@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { managedProcess, waitUntil, type ManagedProcess } from '../lab/processes.ts';
-import { repoRoot } from '../lab/tools.ts';
+import { repoRoot, stigmemBin } from '../lab/tools.ts';
 import { statusQuery } from '../contract/messages.ts';
 import type { Status } from '../contract/schemas.ts';
 import { isNoWorker, isNotFound, withDeadline, type TemporalSession } from '../temporal.ts';
@@ -19,6 +19,8 @@ export interface Ran {
 /** The operator's terminal: real commands, in processes of their own, with an operator's environment. */
 export class Operator {
   readonly worker: ManagedProcess;
+  /** On the machine of our node, with the node's own environment and none of the operator's keys. */
+  readonly hostWorker: ManagedProcess;
   readonly #env: Record<string, string>;
 
   constructor(
@@ -38,16 +40,25 @@ export class Operator {
       CORDON_CONTACTS_FILE: parties.contactsFile,
       CORDON_PEER_ALLOW: 'loopback',
     };
-    const logFile = join(parties.dir, 'worker.log');
-    this.worker = managedProcess({
-      name: 'cordon worker',
+    this.worker = this.#process('worker', this.#env, 'stigmem-runbooks', workflowQueue);
+    this.hostWorker = this.#process('host-worker', hostEnvironment(parties, this.#env), 'stigmem-host', activityQueue);
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([this.worker.stop(), this.hostWorker.stop()]);
+  }
+
+  #process(command: string, env: Record<string, string>, queue: string, type: number): ManagedProcess {
+    const process_: ManagedProcess = managedProcess({
+      name: `cordon ${command}`,
       command: process.execPath,
-      args: [program, 'worker'],
+      args: [program, command],
       cwd: repoRoot,
-      env: this.#env,
-      logFile,
-      ready: () => this.#polls(),
+      env,
+      logFile: join(this.parties.dir, `${command}.log`),
+      ready: () => this.#polls(queue, type, process_.pid),
     });
+    return process_;
   }
 
   /** Runs a `cordon` command, shown as an operator types it. */
@@ -86,15 +97,32 @@ export class Operator {
     );
   }
 
-  async #polls(): Promise<boolean> {
-    const queue = await this.session.client.connection.workflowService.describeTaskQueue({
+  async #polls(queue: string, type: number, pid: number | undefined): Promise<boolean> {
+    const { pollers } = await this.session.client.connection.workflowService.describeTaskQueue({
       namespace: this.session.settings.namespace,
-      taskQueue: { name: 'stigmem-runbooks' },
-      taskQueueType: 1,
+      taskQueue: { name: queue },
+      taskQueueType: type,
     });
-    const since = this.worker.pid;
-    return (queue.pollers ?? []).some(({ identity }) => identity?.startsWith(`${since}@`));
+    return (pollers ?? []).some(({ identity }) => identity?.startsWith(`${pid}@`));
   }
+}
+
+/** temporal.api.enums.v1.TaskQueueType */
+const [workflowQueue, activityQueue] = [1, 2];
+
+function hostEnvironment(
+  { ours, dir }: Parties,
+  { PATH = '', HOME = '', TEMPORAL_ADDRESS = '', CORDON_EVIDENCE_DIR = '' },
+): Record<string, string> {
+  return {
+    ...ours.env,
+    PATH,
+    HOME,
+    TEMPORAL_ADDRESS,
+    CORDON_EVIDENCE_DIR,
+    CORDON_STIGMEM_BIN: stigmemBin(),
+    CORDON_SNAPSHOT_DIR: join(dir, 'snapshots'),
+  };
 }
 
 function run(command: string, args: readonly string[], env: Record<string, string>): Promise<Ran> {

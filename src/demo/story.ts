@@ -4,7 +4,7 @@ import { waitUntil } from '../lab/processes.ts';
 import { temporalBin } from '../lab/tools.ts';
 import type { Waiting } from '../contract/schemas.ts';
 import { poison } from './attack.ts';
-import { deliveredBy, peersRow, recalled, retractionsPerFact, told } from './look.ts';
+import { cardOf, deliveredBy, peersRow, recalled, retractionsPerFact, suppressionsPerFact, told } from './look.ts';
 import type { Narrator } from './narrate.ts';
 import type { Operator } from './operator.ts';
 import { pay, type Parties } from './parties.ts';
@@ -17,13 +17,16 @@ export interface Scene {
   readonly benignIds: readonly string[];
   /** true: the gates are left to the person. */
   readonly interactive: boolean;
+  /** true: no host worker. */
+  readonly httpOnly: boolean;
 }
 
 /** The alert comes: the incident starts, and nobody is asked before the bleeding stops. */
-export async function alertAndContain({ parties, story, operator, hostile }: Scene): Promise<string> {
+export async function alertAndContain(scene: Scene): Promise<string> {
+  const { parties, story, operator, hostile, httpOnly } = scene;
   const { ours, peer, innocent } = parties;
   story.chapter('An alert starts the incident');
-  await operator.worker.start();
+  await Promise.all([operator.worker.start(), httpOnly ? undefined : operator.hostWorker.start()]);
   await operator.cordon(
     'start',
     peer.url,
@@ -49,8 +52,8 @@ export async function alertAndContain({ parties, story, operator, hostile }: Sce
   );
   story.check(
     'fence, both directions',
-    String(row['ingest_tenant']).startsWith('cordon-') && row['pull_tenant'] === 'cordon-none',
-    `ingest_tenant ${String(row['ingest_tenant'])}, pull_tenant ${String(row['pull_tenant'])} in the node's own row`,
+    isFenced(scene, row),
+    `status ${String(row['status'])}, ingest_tenant ${String(row['ingest_tenant'])}, pull_tenant ${String(row['pull_tenant'])} in the node's own row`,
   );
 
   story.chapter('Does the fence hold? And what does it cost?');
@@ -64,6 +67,29 @@ export async function alertAndContain({ parties, story, operator, hostile }: Sce
     after.length === before && !after.some(({ value }) => value === 'written after the fence'),
     'waited 4 pull intervals with it in the queue: it did not arrive',
   );
+  await (httpOnly ? priceOfTheHttpFence(scene, incident) : doorOnTheHost(scene));
+  await operator.until(incident, 'the look at the peer itself', ({ steps }) => steps.some(({ name }) => name === 'readPeer'));
+  if (httpOnly)
+    story.say(
+      "What would not stall it is a firewall rule against the peer, or a host worker. The demo sets no rule on your machine; stopping the attacker's process stands in for it.",
+    );
+  await hostile.stop();
+  const late = await waitForFact(ours, (fact) => fact.value === 'dns moves tonight');
+  story.check(
+    'nothing of the innocent peer was lost',
+    late.receivedFrom === innocent.nodeId && isFenced(scene, await peersRow(ours, peer.nodeId)),
+    httpOnly ? 'it delivers again once our node can not reach the fenced peer' : 'and the door is still shut',
+  );
+  return incident;
+}
+
+function isFenced({ httpOnly }: Scene, row: Record<string, unknown>): boolean {
+  if (!httpOnly) return row['status'] === 'revoked';
+  return String(row['ingest_tenant']).startsWith('cordon-') && row['pull_tenant'] === 'cordon-none';
+}
+
+async function priceOfTheHttpFence({ parties, story, operator, hostile }: Scene, incident: string): Promise<void> {
+  const { ours, innocent } = parties;
   const given = await hostile.pullFromUs();
   story.check('what the peer reads after the fence', given.length === 0, `its pull from us was answered with ${given.length} facts`);
   const stalled = !(await storedFacts(ours)).some(({ value }) => value === 'dns moves tonight');
@@ -74,19 +100,20 @@ export async function alertAndContain({ parties, story, operator, hostile }: Sce
   );
   const warned = (await operator.status(incident)).warnings.some((warning) => warning.includes(innocent.nodeId));
   story.check('the price is said', warned, 'status warns, names the innocent peer, and says what would not stall it');
-  await operator.until(incident, 'the look at the peer itself', ({ steps }) => steps.some(({ name }) => name === 'readPeer'));
-  story.say(
-    "What would not stall it is a firewall rule against the peer. The demo sets none on your machine; stopping the attacker's process stands in for it.",
-  );
-  await hostile.stop();
-  const late = await waitForFact(ours, (fact) => fact.value === 'dns moves tonight');
-  const still = await peersRow(ours, peer.nodeId);
+}
+
+async function doorOnTheHost({ parties, story, hostile }: Scene): Promise<void> {
+  const { ours, innocent, peerApiKey } = parties;
+  const pull = await hostile.pullScope('company');
+  story.check('what the peer reads after the fence', pull.status === 401, `its pull from us was answered ${pull.status}`);
+  const fact = (await storedFacts(ours)).find(({ value }) => value === 'dns moves tonight');
   story.check(
-    'the innocent peer delivers again',
-    late.receivedFrom === innocent.nodeId && String(still['ingest_tenant']).startsWith('cordon-'),
-    'once our node can not reach the fenced peer; the fence is still up, nothing of the innocent peer was lost',
+    'the innocent peer keeps delivering',
+    fact?.receivedFrom === innocent.nodeId,
+    'while the fenced one still answers with a backlog: a revoked row is not asked at all',
   );
-  return incident;
+  const read = await ours.request('GET', '/v1/facts?limit=1', undefined, peerApiKey);
+  story.check("the peer's API key", read.status === 401, `answered ${read.status}: no fence touches a key, so it was revoked on the host`);
 }
 
 /** A second incident for the same peer joins, whoever starts it and how. */
@@ -119,13 +146,18 @@ export async function secondIncidentJoins({ parties, story, operator }: Scene, i
 
 /** The plan, and approvals as an operator gives them; the worker dies while the gate waits and in the middle of the work. */
 export async function approveAndUndo(scene: Scene, incident: string): Promise<void> {
-  const { parties, story, operator, interactive, benignIds } = scene;
+  const { parties, story, operator, interactive, benignIds, httpOnly } = scene;
   const { ours, peer } = parties;
   story.chapter('The plan waits for people');
   const gate = await gateOpen(operator, incident, 'retract');
   await operator.cordon('show', incident);
   await operator.cordon('plan', incident);
-  const total = Number(/retract (\d+)/.exec(gate.summary)?.[1] ?? 0);
+  const planned = (action: string): number => Number(new RegExp(`${action} (\\d+)`).exec(gate.summary)?.[1] ?? 0);
+  // What is rejected in quarantine is let expire on the host too.
+  const total = httpOnly ? planned('retract') : planned('suppress') + planned('reject');
+  const effects = () => (httpOnly ? retractionsPerFact(ours) : suppressionsPerFact(ours));
+  const word = httpOnly ? 'retractions' : 'suppressions';
+  const atOnce = httpOnly ? Math.min(20, total / 4) : 0;
 
   if (interactive) story.say(`Now you: npx cordon approve ${incident} --gate retract --digest ${gate.digest.slice(0, 19)} --by <you>`);
   else {
@@ -146,54 +178,73 @@ export async function approveAndUndo(scene: Scene, incident: string): Promise<vo
     story.check('approval with no worker alive', sent.code === 5, 'sent, and said to be unconfirmed');
     await operator.worker.start();
   }
-  await waitUntil('retractions to begin', async () => (await retractionsPerFact(ours)).size > Math.min(20, total / 4), {
+  await waitUntil(`${word} to begin`, async () => (await effects()).size > atOnce, {
     timeoutMs: interactive ? 86_400_000 : 60_000,
     everyMs: 50,
   });
-  story.chapter('The worker is killed in the middle of the retractions');
-  await operator.worker.kill();
-  const half = (await retractionsPerFact(ours)).size;
-  await operator.worker.start();
-  await operator.until(incident, 'the retractions', ({ steps }) => steps.some(({ name }) => name === 'verifyUndone'));
-  const retractions = await retractionsPerFact(ours);
+  story.chapter(`${httpOnly ? 'The worker is' : 'Both workers are'} killed in the middle of the ${word}`);
+  await Promise.all([operator.worker.kill(), httpOnly ? undefined : operator.hostWorker.kill()]);
+  const half = (await effects()).size;
+  await Promise.all([operator.worker.start(), httpOnly ? undefined : operator.hostWorker.start()]);
+  await operator.until(incident, `the ${word}`, ({ steps }) => steps.some(({ name }) => name === 'verifyUndone'));
+  const made = await effects();
   story.check(
     'killed in the middle, each effect once',
-    half < total && retractions.size === total && [...retractions.values()].every((count) => count === 1),
-    `${half} retractions stood when it died, ${retractions.size} of ${total} stand now, none twice`,
+    // On the host it is one change for up to 500 facts: it may be over before anybody can be killed.
+    (!httpOnly || half < total) && made.size === total && [...made.values()].every((count) => count === 1),
+    `${half} ${word} stood when it died, ${made.size} of ${total} stand now, none twice`,
   );
   const rows = await deliveredBy(ours, peer.nodeId);
   const benign = rows.filter(({ id }) => benignIds.includes(id));
   story.check(
     'benign facts survive',
-    benign.length === benignIds.length && benignIds.every((id) => !retractions.has(id)),
+    benign.length === benignIds.length && benignIds.every((id) => !made.has(id)),
     `${benign.length} of ${benignIds.length} untouched`,
   );
 }
 
 /** The node is asked again. On this version a retraction is not the end of it, and the story says so. */
-export async function askAgain({ parties, story }: Scene): Promise<void> {
+export async function askAgain({ parties, story, httpOnly }: Scene): Promise<void> {
   const { ours, agentKey } = parties;
   story.chapter('The node is asked again, as an ordinary agent');
   const refund = 'stigmem://home.test/svc/refund';
   const values = await told(ours, agentKey, refund);
   story.check('facts, default query', !values.includes(poison), `${refund} no longer tells the poison`);
   const found = await recalled(ours, agentKey, poison);
-  const still = found.some((value) => value.includes(poison));
-  story.residual(
-    'recall still answers',
-    still,
-    `POST /v1/recall with the poison's words still gives it to agents after the retraction; only the host can close that (expiry override)`,
+  const still = found.filter((value) => value.includes(poison));
+  const mine = (await told(ours, agentKey, pay)).includes('restart pay with the blue button');
+  if (httpOnly) {
+    story.residual(
+      'recall still answers',
+      still.length > 0,
+      `POST /v1/recall with the poison's words still gives it to agents after the retraction; only the host can close that (expiry override)`,
+    );
+    story.residual(
+      'our own fact on the same triple stays hidden',
+      !mine,
+      'the poison on the same entity, relation and scope hides it; retracting would hide it for good, so that fact is held, with the host operation to do by hand',
+    );
+    return;
+  }
+  story.check(
+    'direct recall is at zero',
+    still.length === 0,
+    `POST /v1/recall with the poison's own words answers ${still.length} times with it`,
   );
-  const mine = await told(ours, agentKey, pay);
+  story.check('our own fact is shown again', mine, 'the poison on the same entity, relation and scope hid it');
+  const card = await cardOf(ours, agentKey, refund);
+  story.check('its memory card', !card.includes(poison), `GET /v1/cards for ${refund} gives the card that the host worker wrote`);
+  const anew = await cardOf(ours, agentKey, refund, true);
   story.residual(
-    'our own fact on the same triple stays hidden',
-    !mine.includes('restart pay with the blue button'),
-    'the poison on the same entity, relation and scope hides it; retracting would hide it for good, so that fact is held, with the host operation to do by hand',
+    'a card made anew tells it',
+    anew.includes(poison),
+    'asked with refresh=true, or after the next write on the entity, the node builds the card from raw rows; recall leaves it out all the same, and the report says so',
   );
 }
 
 /** Closed as expelled, behind its gate. */
-export async function expel({ story, operator, interactive, parties }: Scene, incident: string): Promise<void> {
+export async function expel(scene: Scene, incident: string): Promise<void> {
+  const { story, operator, interactive, parties } = scene;
   story.chapter('The peer is expelled, behind a gate of its own');
   await operator.until(incident, 'rotate', ({ phase }) => phase === 'rotate');
   if (interactive) story.say(`Now you: npx cordon close ${incident} --outcome expelled --reason '…' --by <you>, then approve gate close`);
@@ -220,7 +271,7 @@ export async function expel({ story, operator, interactive, parties }: Scene, in
   const row = await peersRow(parties.ours, parties.peer.nodeId);
   story.check(
     'expelled, fences in place',
-    closed.outcome === 'expelled' && String(row['ingest_tenant']).startsWith('cordon-'),
+    closed.outcome === 'expelled' && isFenced(scene, row),
     `outcome ${closed.outcome}; ${closed.residual.length} residual risks are named in the report`,
   );
 }

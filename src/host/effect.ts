@@ -9,6 +9,8 @@ export const operations = [
   'restoreAccess',
   'suppressFacts',
   'restoreFacts',
+  'coverCards',
+  'proof',
   'lowerTrust',
   'raiseTrust',
   'liftTombstones',
@@ -74,10 +76,21 @@ export async function once<T>(
   });
 }
 
+/** Writes one row to the node's audit and changes nothing else: that it is seen over HTTP shows whose database this is. */
+export async function leaveProof(database: HostDatabase, effect: Effect): Promise<string> {
+  await once(database, effect, z.object({}), async () => ({}));
+  return auditId(effect.key);
+}
+
 /** What an effect put on record; undefined when it was never made. */
 export async function recorded<T>(database: HostDatabase, key: string, record: z.ZodType<T>): Promise<T | undefined> {
   const found = await database.read((session) => recordOf(session, auditId(key)));
   return found === undefined ? undefined : record.parse(found.record);
+}
+
+interface Pair {
+  readonly operation: Operation;
+  readonly undo: Operation;
 }
 
 /**
@@ -86,9 +99,33 @@ export async function recorded<T>(database: HostDatabase, key: string, record: z
  */
 export async function standing<T>(
   session: Session,
-  { operation, undo, except }: { readonly operation: Operation; readonly undo: Operation; readonly except?: string },
+  { except, ...pair }: Pair & { readonly except?: string },
   record: z.ZodType<T>,
 ): Promise<T[]> {
+  return (await standingOf(session, pair)).filter(({ effect }) => effect !== except).map((one) => record.parse(one.record));
+}
+
+/** Keys of the effects of one operation that begin so, those of one incident, and whether each still stands. Oldest first. */
+export async function effectsOf(
+  database: HostDatabase,
+  { prefix, ...pair }: Pair & { readonly prefix: string },
+): Promise<{ readonly key: string; readonly stands: boolean }[]> {
+  const { all, standing: still } = await database.read(async (session) => ({
+    all: await toldOf(session, pair),
+    standing: new Set((await standingOf(session, pair)).map(({ effect }) => effect)),
+  }));
+  return all.flatMap(({ operation, effect: key }) =>
+    operation === pair.operation && key.startsWith(prefix) ? [{ key, stands: still.has(key) }] : [],
+  );
+}
+
+async function standingOf(session: Session, pair: Pair): Promise<z.infer<typeof Told>[]> {
+  const told = await toldOf(session, pair);
+  const undone = new Set(told.flatMap(({ of }) => (of === undefined ? [] : [of])));
+  return told.filter((one) => one.operation === pair.operation && !undone.has(one.effect));
+}
+
+async function toldOf(session: Session, { operation, undo }: Pair): Promise<z.infer<typeof Told>[]> {
   const rows = await session.rows(
     Detail,
     'SELECT detail FROM fact_audit_log WHERE event_type = ? AND source = ? AND (detail LIKE ? OR detail LIKE ?) ORDER BY ts, id',
@@ -97,11 +134,7 @@ export async function standing<T>(
     `{"operation":"${operation}"%`,
     `{"operation":"${undo}"%`,
   );
-  const told = rows.map(({ detail }) => Told.parse(JSON.parse(detail)));
-  const undone = new Set(told.flatMap(({ of }) => (of === undefined ? [] : [of])));
-  return told
-    .filter((one) => one.operation === operation && one.effect !== except && !undone.has(one.effect))
-    .map((one) => record.parse(one.record));
+  return rows.map(({ detail }) => Told.parse(JSON.parse(detail)));
 }
 
 async function recordOf(session: Session, id: string): Promise<z.infer<typeof Told> | undefined> {

@@ -4,7 +4,7 @@ import { placeholders, type HostDatabase } from './database.ts';
 const Text = z.string().nullable();
 
 /** A fact with all that the node knows of it, and when it came by our own clock. */
-const FactRow = z.object({
+export const HostFact = z.object({
   id: z.string(),
   entity: z.string(),
   relation: z.string(),
@@ -31,7 +31,7 @@ const FactRow = z.object({
   override_confidence: z.number().nullable(),
   arrived_at: Text,
 });
-export type HostFact = z.infer<typeof FactRow>;
+export type HostFact = z.infer<typeof HostFact>;
 
 /** Whose facts: what they delivered, and what came from them through others. */
 export interface Origin {
@@ -39,7 +39,7 @@ export interface Origin {
   readonly entityUris: readonly string[];
 }
 
-const own = Object.keys(FactRow.shape).slice(0, Object.keys(FactRow.shape).indexOf('quarantine_status'));
+const own = Object.keys(HostFact.shape).slice(0, Object.keys(HostFact.shape).indexOf('quarantine_status'));
 const select = `SELECT ${own.map((name) => `f.${name}`).join(', ')},
     COALESCE(q.quarantine_status, f.quarantine_status) AS quarantine_status, COALESCE(q.quarantine_reason, f.quarantine_reason) AS quarantine_reason,
     o.valid_until AS override_valid_until, o.confidence AS override_confidence,
@@ -56,7 +56,7 @@ const select = `SELECT ${own.map((name) => `f.${name}`).join(', ')},
 async function factsPage(database: HostDatabase, origin: Origin, after: string, limit: number): Promise<HostFact[]> {
   const { where, values } = whereOf(origin);
   return database.read((session) =>
-    session.rows(FactRow, `${select} WHERE f.id > ? AND (${where}) ORDER BY f.id LIMIT ?`, after, ...values, limit),
+    session.rows(HostFact, `${select} WHERE f.id > ? AND (${where}) ORDER BY f.id LIMIT ?`, after, ...values, limit),
   );
 }
 
@@ -82,6 +82,60 @@ export async function countFacts(database: HostDatabase, origin: Origin): Promis
     session.rows(z.object({ n: z.coerce.number().int() }), `SELECT COUNT(*) AS n FROM facts f WHERE ${where}`, ...values),
   );
   return row?.n ?? 0;
+}
+
+/**
+ * Facts of anybody else that live on the entity, relation and scope of one of an origin's: ours, or an innocent peer's. A
+ * page in memory at a time, in the order of their ids.
+ */
+export async function* walkNeighbours(database: HostDatabase, origin: Origin, size = pageSize): AsyncGenerator<HostFact> {
+  const { where, values } = whereOf(origin);
+  const theirs = where.replaceAll('f.', 'p.');
+  for (let after = ''; ;) {
+    const page = await database.read((session) =>
+      session.rows(
+        HostFact,
+        `${select} JOIN (SELECT DISTINCT p.entity, p.relation, p.scope FROM facts p WHERE ${theirs}) t
+           ON t.entity = f.entity AND t.relation = f.relation AND t.scope = f.scope
+         WHERE f.id > ? AND NOT COALESCE(${where}, FALSE) ORDER BY f.id LIMIT ?`,
+        ...values,
+        after,
+        ...values,
+        size,
+      ),
+    );
+    yield* page;
+    const last = page.at(-1);
+    if (last === undefined || page.length < size) return;
+    after = last.id;
+  }
+}
+
+const Source = z.object({ source: z.string() });
+
+/** Every source the facts of an origin claim, letter by letter. */
+export async function sourcesOf(database: HostDatabase, origin: Origin): Promise<string[]> {
+  const { where, values } = whereOf(origin);
+  const rows = await database.read((session) =>
+    session.rows(Source, `SELECT DISTINCT f.source AS source FROM facts f WHERE ${where} ORDER BY source`, ...values),
+  );
+  return rows.map(({ source }) => source);
+}
+
+/** Sources of facts that were written here, but for those written with a key of one of these entities. */
+export async function localSources(database: HostDatabase, writers: readonly string[]): Promise<string[]> {
+  const byKey =
+    writers.length === 0
+      ? ''
+      : `AND NOT EXISTS (SELECT 1 FROM fact_audit_log a WHERE a.fact_id = f.id AND a.event_type = 'fact_write' AND a.entity_uri IN (${placeholders(writers)}))`;
+  const rows = await database.read((session) =>
+    session.rows(
+      Source,
+      `SELECT DISTINCT f.source AS source FROM facts f WHERE f.received_from IS NULL AND f.relation <> 'stigmem:received_from' ${byKey} ORDER BY source`,
+      ...writers,
+    ),
+  );
+  return rows.map(({ source }) => source);
 }
 
 function whereOf({ nodeIds, entityUris }: Origin): { where: string; values: string[] } {

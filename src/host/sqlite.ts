@@ -3,7 +3,7 @@ import Database from 'libsql';
 import { checked, HostUnavailableError, type HostDatabase, type Session, type Value } from './database.ts';
 
 /** How long a statement waits for the node's own write to end. */
-const busyMs = 10_000;
+const busyMs = 3_000;
 
 /**
  * The node's SQLite file. The node writes to it all the time: every change here is one short `BEGIN IMMEDIATE`, and

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { letCardsExpire } from './cards.ts';
 import { placeholders, type HostDatabase, type Session } from './database.ts';
 import { auditSource, once, recorded, standing, type Effect, type Made } from './effect.ts';
 
@@ -76,6 +77,7 @@ export async function restoreFacts(database: HostDatabase, effect: Effect & { re
         done.restored.push(id);
       }
     }
+    await letCardsExpire(session, done.restored);
     return done;
   });
 }

@@ -11,7 +11,17 @@ const Recall = z.object({
   first: z.string(),
   last: z.string(),
 });
-const Reference = z.object({ id: z.string(), entity: z.string(), relation: z.string(), scope: z.string(), derived_from: z.string() });
+const Text = z.string().nullable();
+const Reference = z.object({
+  id: z.string(),
+  entity: z.string(),
+  relation: z.string(),
+  scope: z.string(),
+  source: z.string(),
+  confidence: z.number(),
+  received_from: Text,
+  derived_from: z.string(),
+});
 const LocalFact = z.object({
   id: z.string(),
   entity: z.string(),
@@ -22,13 +32,8 @@ const LocalFact = z.object({
 });
 
 /** Who asked recall in a scope, and when: the node keeps no fact ids, so this is the most that can be known. */
-export interface Recaller {
-  readonly caller: string | null;
-  readonly scope: string;
-  readonly times: number;
-  readonly first: string;
-  readonly last: string;
-}
+export const Recaller = z.object({ caller: Text, scope: z.string(), times: z.int(), first: z.string(), last: z.string() });
+export type Recaller = z.infer<typeof Recaller>;
 
 /** Callers of recall in these scopes since then (ISO 8601, by our own clock). */
 export async function recallersSince(database: HostDatabase, scopes: readonly string[], since: string): Promise<Recaller[]> {
@@ -46,13 +51,8 @@ export async function recallersSince(database: HostDatabase, scopes: readonly st
 }
 
 /** A fact that says it was made of another. */
-export interface Derived {
-  readonly id: string;
-  readonly entity: string;
-  readonly relation: string;
-  readonly scope: string;
-  readonly from: readonly string[];
-}
+export const Derived = Reference.omit({ derived_from: true }).extend({ from: z.array(z.string()) });
+export type Derived = z.infer<typeof Derived>;
 
 const Origin = z.union([z.string(), z.looseObject({ fact_id: z.string() }), z.looseObject({ hash: z.string() })]);
 
@@ -66,7 +66,7 @@ export async function derivedFrom(database: HostDatabase, ids: ReadonlySet<strin
     const rows = await database.read((session) =>
       session.rows(
         Reference,
-        'SELECT id, entity, relation, scope, derived_from FROM facts WHERE derived_from IS NOT NULL AND id > ? ORDER BY id LIMIT ?',
+        'SELECT id, entity, relation, scope, source, confidence, received_from, derived_from FROM facts WHERE derived_from IS NOT NULL AND id > ? ORDER BY id LIMIT ?',
         after,
         pageSize,
       ),

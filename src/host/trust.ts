@@ -79,6 +79,17 @@ export async function raiseTrust(database: HostDatabase, effect: Effect & { read
   });
 }
 
+/** Every source the table says never to trust. */
+export async function distrusted(database: HostDatabase): Promise<string[]> {
+  const rows = await database.read((session) =>
+    session.rows(
+      z.object({ source: z.string() }),
+      "SELECT org_uri AS source FROM quarantine_rules WHERE rule_type = 'never_trust' ORDER BY id",
+    ),
+  );
+  return rows.map(({ source }) => source);
+}
+
 const Claim = z.object({ source: z.string(), writer: z.string().nullable() });
 
 /**

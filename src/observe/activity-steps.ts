@@ -1,8 +1,9 @@
+import type { HostActivities } from '../../activities/host/index.ts';
 import type { Activities } from '../../activities/index.ts';
 import { isStep, type Step } from '../contract/names.ts';
 
 /** Activities that are not named like the step they work for; null: they belong to none. */
-const helpers: Readonly<Record<Exclude<keyof Activities, Step>, Step | null>> = {
+const helpers: Readonly<Record<Exclude<keyof Activities | keyof HostActivities, Step>, Step | null>> = {
   openRun: null,
   whichRun: null,
   remind: null,
@@ -13,6 +14,22 @@ const helpers: Readonly<Record<Exclude<keyof Activities, Step>, Step | null>> = 
   narrowPlan: 'assess',
   remakePlan: 'assess',
   releasePeer: 'seal',
+  findHostQueue: null,
+  missHost: null,
+  seeHostProof: null,
+  probeHost: null,
+  findPeerRows: 'resolvePeer',
+  captureHost: 'captureLocal',
+  revokePeers: 'fenceInbound',
+  revokeAccess: 'revokeKeys',
+  lowerTrustRules: 'lowerTrust',
+  pausePromotionJob: 'pausePromotion',
+  listFacts: 'collectFacts',
+  suppressFacts: 'undoFacts',
+  coverCards: 'undoFacts',
+  restoreOnHost: 'restoreTrust',
+  resumePromotionJob: 'resumePromotion',
+  reinstatePeers: 'liftFences',
 };
 
 /** The step an activity works for, if it works for one. */

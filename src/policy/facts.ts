@@ -12,6 +12,8 @@ export const SeenFact = z.object({
   source: z.string(),
   receivedFrom: z.string().nullable(),
   originNodeId: z.string().nullable(),
+  /** The entity it is said to have come from; only the host's listing has it. */
+  originEntityUri: z.string().nullable().optional(),
   /** null while it waits in quarantine: its value and scope are shown to nobody over HTTP. */
   fact: Fact.nullable(),
   quarantine: QuarantineEntry.nullable(),

@@ -42,7 +42,8 @@ const maxEvidence = 20;
 /** Judges every fact of the peer. Pure: the same collection and policy give the same plan. */
 export function judgeFacts(input: JudgeInput): Judgement {
   const { collection, peer, firstBad } = input;
-  const facts = collection.facts.filter((fact) => isOfPeer(fact, peer.nodeIds));
+  const isByEntity = ({ originEntityUri: uri }: SeenFact): boolean => typeof uri === 'string' && peer.entityUris.has(uri);
+  const facts = collection.facts.filter((fact) => isOfPeer(fact, peer.nodeIds) || isByEntity(fact));
   const othersOn = othersIndex(collection.others);
   const untimed = contextOf(input, facts, othersOn, null);
   const marked = earliest(facts, (fact) => rules.some((rule) => rule.marksTurn && rule.judge(fact, untimed) !== undefined));
@@ -51,8 +52,9 @@ export function judgeFacts(input: JudgeInput): Judgement {
   const context = contextOf(input, facts, othersOn, lower(turnedBy, saidMs));
   // Where nothing marks a turn, the earliest fact that would be undone at all is what there is.
   const suspiciousMs = turnedBy ?? earliest(facts, (fact) => isUndone(findingsOf(fact, context)));
+  const judged = facts.map((fact) => judgeOne(fact, context, input)).sort((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0));
   return {
-    judged: facts.map((fact) => judgeOne(fact, context, input)).sort((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)),
+    judged: withFewCounters(judged, new Set(facts.filter((fact) => othersOn(fact).length > 0).map(({ id }) => id))),
     firstSuspicious: suspiciousMs === null ? null : { at: new Date(suspiciousMs).toISOString(), from: 'arrival' },
   };
 }
@@ -92,10 +94,32 @@ function judgeOne(seen: SeenFact, context: RuleContext, { collection, evidenceId
     const rule = found.length === 0 ? 'benign' : names(found);
     return { ...base, action: 'keep', way: 'none', rule, reason, ours: oursWords(others, 'stays as it is') };
   }
-  const { action, way, why, ours } = chooseWay(seen, { others, retractedBy: collection.retracted.get(id) }, ways);
+  const { action, way, why, ours, counter } = chooseWay(seen, { others, retractedBy: collection.retracted.get(id) }, ways);
   // The way comes last and is never cut: it holds the operation to do by hand.
   const reason = `${words.slice(0, maxReason - why.length)}. ${action}: ${why}`;
-  return { ...base, action, way, rule: names(found), reason, ours };
+  return { ...base, action, way, rule: names(found), reason, ours, ...(counter === undefined ? {} : { counter }) };
+}
+
+/** Each is a write of the node's hourly quota: with more, what is suppressed at once would not be over for hours. */
+const mostCounters = 500;
+
+/**
+ * One counter-statement makes an entity's card contradictory, however many facts stand on it; none is needed where a live
+ * fact of others shares a relation with one of them.
+ */
+function withFewCounters(judged: readonly JudgedFact[], besideOthers: ReadonlySet<string>): JudgedFact[] {
+  const placeOf = ({ entity, scope }: JudgedFact): string => tripleKey(entity, '', scope);
+  const contradicted = new Set(judged.flatMap((fact) => (besideOthers.has(fact.id) ? [placeOf(fact)] : [])));
+  const first = new Map<string, string>();
+  for (const fact of judged) {
+    const place = placeOf(fact);
+    if (fact.counter === true && first.size < mostCounters && !contradicted.has(place) && !first.has(place)) first.set(place, fact.id);
+  }
+  return judged.map((fact) => {
+    if (fact.counter === undefined || first.get(placeOf(fact)) === fact.id) return fact;
+    const { counter: _one, ...rest } = fact;
+    return rest;
+  });
 }
 
 function arrivalWords({ arrivedAt }: SeenFact, { turnedAtMs }: RuleContext): string {

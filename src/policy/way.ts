@@ -9,6 +9,7 @@ export interface ChosenWay {
   readonly way: Way;
   readonly why: string;
   readonly ours: string;
+  readonly counter?: boolean;
 }
 
 /** Which ways into the node are there beside HTTP. */
@@ -35,8 +36,18 @@ export function chooseWay(
     return { action: 'reject', way: 'http', why, ours: oursWords(others, 'stays hidden where it is hidden now') };
   }
   if (ways.host) {
-    const why = 'expired on the host, which takes it out of recall and brings ours back';
-    return { action: 'suppress', way: 'host', why, ours: oursWords(others, 'becomes visible again') };
+    const why = 'expired on the host, which takes it out of direct recall and brings ours back';
+    const ours = oursWords(others, 'becomes visible again');
+    // The entity's card is built from raw rows, whatever expired: a second statement makes it contradictory, and recall skips it.
+    if (fact === null || fact.confidence <= 0 || others.length > 0 || !isPostable(seen))
+      return { action: 'suppress', way: 'host', why, ours };
+    return {
+      action: 'suppress',
+      way: 'host',
+      why,
+      ours,
+      counter: true,
+    };
   }
   if (quarantine?.quarantine_status === 'rejected') return hold('rejected in quarantine already; HTTP can do no more');
   if (retractedBy !== undefined) return hold(`retracted already by ${retractedBy}; HTTP can do no more`);
@@ -61,6 +72,11 @@ export function oursWords(others: readonly OtherFact[], then: string): string {
   const first = others[0]?.id.slice(0, 100) ?? '';
   const ours = others.filter((other) => other.receivedFrom === null).length;
   return `${others.length} on the triple (${ours} of ours, first ${first}), ${hidden} hidden from the default query now${then === '' ? '' : `: ${then}`}`;
+}
+
+/** Would POST /v1/facts put a fact on exactly this entity, relation and scope? */
+function isPostable({ entity, relation, fact }: SeenFact): boolean {
+  return survivesNormalisation(entity) && relation !== '' && relation.length <= longestName && isScope(fact?.scope ?? '');
 }
 
 function isScope(scope: string): boolean {

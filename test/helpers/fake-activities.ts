@@ -33,6 +33,8 @@ export interface FakeWorld {
   late: Map<string, PlanItem['action']>;
   reminders: { gate: string; why: string }[];
   pause: { ms: number; why: string } | undefined;
+  /** The queue that somebody polls, or polled until just now; undefined: nobody does. */
+  hostQueue: string | undefined;
   entries: number;
 }
 
@@ -55,6 +57,7 @@ export function fakeWorld(change: Partial<FakeWorld> = {}): FakeWorld {
     late: new Map(),
     reminders: [],
     pause: undefined,
+    hostQueue: undefined,
     entries: 0,
     ...change,
   };
@@ -115,6 +118,12 @@ export function fakeActivities(world: FakeWorld): Activities {
   };
   const activities: Activities = {
     whichRun: async () => ({ run: run() }),
+    findHostQueue: async () => ({ queue: world.hostQueue ?? 'stigmem-host', polled: world.hostQueue !== undefined }),
+    seeHostProof: async () => ({ seen: world.hostQueue !== 'host-of-a-copy' }),
+    missHost: async ({ why }) => {
+      called('missHost');
+      throw ApplicationFailure.create({ type: 'HostUnavailable', message: why });
+    },
     openRun: async ({ originalRun }) => {
       called('openRun');
       return { run: run(), isReset: run() !== originalRun, policy: world.policy, registeredSearchAttributes: [], evidence: evidence() };

@@ -108,6 +108,7 @@ export async function hostileScene(
     concurrency: 4,
     writesPerHour: 1_000_000,
     writeHeadroom: 0.1,
+    hostTaskQueue: 'stigmem-host',
     // Never connected: these activities do not speak to Temporal.
     temporal: new Client({ connection: Connection.lazy() }),
   } satisfies Deps;

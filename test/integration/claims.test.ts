@@ -31,6 +31,7 @@ beforeAll(async () => {
     concurrency: 1,
     writesPerHour: 1,
     writeHeadroom: 0,
+    hostTaskQueue: 'stigmem-host',
   };
   worker = await Worker.create({
     connection,

@@ -123,7 +123,16 @@ describe.each<Storage>(['sqlite', 'postgres'])('on %s', (storage) => {
       const derived = await write('memory:because', { derived_from: [{ fact_id: bad }] });
       const plain = await write('memory:plain', {});
       expect(await derivedFrom(database, new Set([bad]), 1)).toEqual([
-        { id: derived, entity: 'stigmem://ours.test/svc/derived', relation: 'memory:because', scope: 'company', from: [bad] },
+        {
+          id: derived,
+          entity: 'stigmem://ours.test/svc/derived',
+          relation: 'memory:because',
+          scope: 'company',
+          source: scene.ours.entityUri,
+          confidence: 1,
+          received_from: null,
+          from: [bad],
+        },
       ]);
       const here = (await writtenHereSince(database, ['stigmem://ours.test/svc/derived'], since)).map(({ id }) => id);
       expect(here.toSorted()).toEqual([derived, plain].toSorted());

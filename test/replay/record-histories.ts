@@ -5,6 +5,7 @@ import { TestWorkflowEnvironment } from '@temporalio/testing';
 import { startTemporal } from '../../src/lab/temporal-server.ts';
 import { repoRoot } from '../../src/lab/tools.ts';
 import { fakeWorld } from '../helpers/fake-activities.ts';
+import { fakeHost, withHostWorker } from '../helpers/fake-host.ts';
 import { nextTask, reset } from '../helpers/reset.ts';
 import { approve, gateOpen, status, until, withIncident, workflowBundle } from '../helpers/workflow-env.ts';
 import { scenarios, undoneAndExpelled } from './scenarios.ts';
@@ -34,10 +35,11 @@ export async function recordHistories(wanted: (name: string) => boolean): Promis
   const env = await TestWorkflowEnvironment.createFromExistingServer({ address: server.address });
   const envSmall = await TestWorkflowEnvironment.createFromExistingServer({ address: small.address });
   try {
-    for (const [name, { world, act }] of Object.entries(scenarios)) {
+    for (const [name, { world, act, hasHost = false }] of Object.entries(scenarios)) {
       if (!wanted(name)) continue;
       const played = fakeWorld(world);
-      await withIncident(env, played, (incident) => act(incident, played), { id: `incident-${name}` });
+      const play = () => withIncident(env, played, (incident) => act(incident, played), { id: `incident-${name}` });
+      await (hasHost ? withHostWorker(env, 'host', fakeHost(), play) : play());
       recorded.set(name, await show(env, `incident-${name}`));
     }
     if (wanted('reset')) recorded.set('reset', await recordReset(env, server.address));

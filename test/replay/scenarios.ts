@@ -8,6 +8,8 @@ import { amend, approve, closeAs, decide, gateOpen, status, until, waits, type I
 export interface Scenario {
   readonly world?: Partial<FakeWorld>;
   readonly act: (incident: Incident, world: FakeWorld) => Promise<unknown>;
+  /** With a host worker on the queue of the world. */
+  readonly hasHost?: boolean;
 }
 
 export async function undoneAndExpelled(incident: Incident): Promise<void> {
@@ -78,6 +80,30 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
       await waits(incident, 'undoFacts');
       await incident.signal('amend', { gate: 'retract', digest, keep: [{ factId: 'fact-a', justification: 'checked' }], by: 'bob' });
       await gateOpen(incident, 'retract', 2);
+      await undoneAndExpelled(incident);
+    },
+  },
+  host: {
+    hasHost: true,
+    world: { hostQueue: 'host', facts: new Map([['fact-a', 'suppress']]) },
+    act: undoneAndExpelled,
+  },
+  'host-dismissed': {
+    hasHost: true,
+    world: { hostQueue: 'host' },
+    async act(incident) {
+      await gateOpen(incident, 'retract');
+      await closeAs(incident, 'dismissed');
+    },
+  },
+  'host-died': { world: { hostQueue: 'nobody-here' }, act: undoneAndExpelled },
+  'host-late': {
+    hasHost: true,
+    async act(incident, world) {
+      const goOn = holdUp(world, 'pausePromotion');
+      await until(incident, ({ steps }) => steps.some(({ name }) => name === 'revokeKeys'), 'contained');
+      world.hostQueue = 'host';
+      goOn();
       await undoneAndExpelled(incident);
     },
   },

@@ -130,6 +130,7 @@ function activities(change: Partial<Deps> = {}) {
     concurrency: 1,
     writesPerHour: 1_000,
     writeHeadroom: 0.1,
+    hostTaskQueue: 'stigmem-host',
     ...change,
   };
   return communicateActivities(deps);

@@ -9,6 +9,30 @@ import { fact, judge, judgeOne, ours, peerNode, quarantined, turnedAt, type Give
 
 const bad = { interpretAs: 'instruction' } as const;
 
+describe('counter-statements against the cards of what the host worker suppresses', () => {
+  const host = { ways: { host: true } } as const;
+  const counters = (...judged: Parameters<typeof judge>): readonly string[] =>
+    judge(...judged).judged.flatMap(({ id, counter }) => (counter === true ? [id] : []));
+
+  it('are one for an entity and scope, however many facts stand on it', () => {
+    const on = (id: string, relation: string) => fact({ ...bad, id, relation });
+    expect(counters([on('a', 'memory:x'), on('b', 'memory:y'), on('c', 'memory:x')], host)).toEqual(['a']);
+    expect(counters([on('a', 'memory:x'), fact({ ...bad, id: 'b', scope: 'public' })], host)).toEqual(['a', 'b']);
+  });
+
+  it('are none where a fact of ours stands beside it, none that POST would put elsewhere, and none over HTTP', () => {
+    expect(counters([fact(bad)], { ...host, with: { others: [ours()] } })).toEqual([]);
+    expect(counters([fact({ ...bad, entity: 'stigmem://OURS.test/svc/Pay' })], host)).toEqual([]);
+    expect(counters([fact(bad)])).toEqual([]);
+  });
+
+  it('are for 500 entities at most, well within the hourly quota', () => {
+    const many = (n: number) => Array.from({ length: n }, (_, at) => fact({ ...bad, id: `f${at}`, entity: `stigmem://peer.test/e/${at}` }));
+    expect(counters(many(500), host)).toHaveLength(500);
+    expect(counters(many(501), host)).toHaveLength(500);
+  });
+});
+
 describe('the way a fact is undone', () => {
   it.each([
     ['retract', judgeOne(fact(bad)), 'no live fact'],

@@ -65,6 +65,7 @@ it('seals report and status, checks the folder, and says when it does not verify
     concurrency: 1,
     writesPerHour: 1,
     writeHeadroom: 0,
+    hostTaskQueue: 'stigmem-host',
   };
   const ref: IncidentRef = { incident: status.incident, firstRun: 'run-1', mode: 'live', phase: 'closed', round: 1, at };
   const seal = (head = '') =>

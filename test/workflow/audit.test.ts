@@ -202,6 +202,7 @@ describe('audit of an incident that was reset', () => {
       concurrency: 1,
       writesPerHour: 1,
       writeHeadroom: 0,
+      hostTaskQueue: 'stigmem-host',
     };
     const sealed = await closeActivities(deps).exportHistory({ incident: id, runId: firstRun });
     expect(await closeActivities(deps).exportHistory({ incident: id, runId: firstRun })).toEqual(sealed);

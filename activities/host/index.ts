@@ -1,0 +1,17 @@
+import { watched } from '../watched.ts';
+import { hostContainActivities } from './contain.ts';
+import type { HostDeps } from './deps.ts';
+import { hostInvestigateActivities } from './investigate.ts';
+import { hostRecoverActivities } from './recover.ts';
+import { hostRestoreActivities } from './restore.ts';
+
+/** Everything a host worker offers: a few narrow operations, no free SQL, no free shell, no path taken from a message. */
+export function createHostActivities(deps: HostDeps) {
+  return watched({
+    ...hostInvestigateActivities(deps),
+    ...hostContainActivities(deps),
+    ...hostRecoverActivities(deps),
+    ...hostRestoreActivities(deps),
+  });
+}
+export type HostActivities = ReturnType<typeof createHostActivities>;

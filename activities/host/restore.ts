@@ -1,0 +1,161 @@
+import { z } from 'zod';
+import type { HostDone, IncidentRef } from '../../src/contract/steps.ts';
+import { restoreAccess } from '../../src/host/access.ts';
+import { effectsOf, recorded, type Operation } from '../../src/host/effect.ts';
+import { PeersRevoked, reinstatePeers } from '../../src/host/peers.ts';
+import { restoreFacts, suppressAtOnce, suppressFacts } from '../../src/host/suppress.ts';
+import { raiseTrust } from '../../src/host/trust.ts';
+import { assertApprovedHere } from '../approved.ts';
+import { firstSealed, headOf, seal } from '../deps.ts';
+import { readUndone } from '../facts/undo-log.ts';
+import { beat } from '../heartbeat.ts';
+import { assertServes, effectOf, type HostDeps } from './deps.ts';
+import { promotionBefore, runPromotionCommand } from './promotion.ts';
+
+export interface HostRestoreInput {
+  readonly ref: IncidentRef;
+  /** The run whose approval this acts on. */
+  readonly approvedInRun: string;
+  readonly readBack: boolean;
+}
+
+/** Undoes what this incident did on the host, behind gate `restore`. What another incident holds as well stays as it is. */
+export function hostRestoreActivities(deps: HostDeps) {
+  /** Undoes each effect of this incident; one that an attempt before has undone tells again what came of it. */
+  const undoAll = async <T>(
+    ref: IncidentRef,
+    pair: Pair,
+    undo: (effect: { key: string; incident: string; step: string; operation: Operation; of: string }) => Promise<{ record: T }>,
+  ): Promise<T[]> => {
+    const done: T[] = [];
+    for (const { key: of } of await ofIncident(deps, ref, pair)) {
+      const { record } = await undo({ key: `${of} undone`, incident: ref.incident, step: 'restore', operation: pair.undo, of });
+      done.push(record);
+      beat();
+    }
+    return done;
+  };
+
+  return {
+    /** Trust rules off, keys, tokens and memberships given back, suppressed facts shown again. */
+    async restoreOnHost({ ref, approvedInRun, readBack }: HostRestoreInput): Promise<HostDone> {
+      await assertServes(deps, ref);
+      assertApprovedHere(approvedInRun);
+      if (readBack || ref.mode === 'drill') return stillStanding(deps, ref, [pairs.trust, pairs.access, pairs.facts]);
+      const { database } = deps;
+      const raised = await undoAll(ref, pairs.trust, (effect) => raiseTrust(database, effect));
+      const access = await undoAll(ref, pairs.access, (effect) => restoreAccess(database, effect));
+      const facts = await undoAll(ref, pairs.facts, (effect) => restoreFacts(database, effect));
+      const statements = await expireStatements(deps, ref);
+      const sealed = await seal(deps, ref, 'restored on the host', 'restored', { raised, access, facts, statements });
+      // Another effect of this very incident may have held it until its own turn came.
+      const free = new Set([...access.flatMap((one) => one.back), ...facts.flatMap((one) => one.restored)]);
+      const held = new Set([...access, ...facts].flatMap((one) => one.held).filter((id) => !free.has(id))).size;
+      const left = new Set(facts.flatMap((one) => one.left).filter((id) => !free.has(id))).size;
+      const lost = new Set(access.flatMap((one) => one.lost).filter((id) => !free.has(id))).size;
+      const sources = new Set(raised.flatMap((one) => one.sources)).size;
+      const back = new Set(access.flatMap((one) => one.back)).size;
+      const shown = new Set(facts.flatMap((one) => one.restored)).size;
+      const residual = [
+        {
+          what: 'things that another incident holds as well',
+          why: 'they stay revoked or suppressed until that one is dismissed',
+          count: held,
+        },
+        { what: 'suppressed facts that somebody changed since', why: 'their override is not ours any more, so it was left', count: left },
+        { what: 'memberships that could not be given back', why: 'their garden is gone', count: lost },
+        { what: 'counter-statements of ours', why: 'the node is append-only: they stay, expired and shown to nobody', count: statements },
+      ].filter(({ count }) => count > 0);
+      return {
+        done: sources + back + shown,
+        detail: `on the host: ${sources} trust rules off, ${back} keys, tokens, subscriptions and memberships back, ${shown} facts shown again`,
+        residual,
+        evidence: headOf(sealed),
+      };
+    },
+
+    /** The door: registrations as they were before. */
+    async reinstatePeers({ ref, approvedInRun, readBack }: HostRestoreInput): Promise<HostDone> {
+      await assertServes(deps, ref);
+      assertApprovedHere(approvedInRun);
+      const { database } = deps;
+      if (readBack || ref.mode === 'drill') {
+        const looked = await stillStanding(deps, ref, [pairs.peers]);
+        const effects = await ofIncident(deps, ref, pairs.peers);
+        const made = await Promise.all(effects.map(({ key }) => recorded(database, key, PeersRevoked)));
+        const were = made.flatMap((one) => one?.peers ?? []);
+        return ref.mode === 'drill' ? looked : { ...looked, reopened: Object.fromEntries(were.map(({ id, was }) => [id, was])) };
+      }
+      const done = await undoAll(ref, pairs.peers, (effect) => reinstatePeers(database, effect));
+      // The last word on each row: until then another effect of this very incident may have held it.
+      const rows = [...new Map(done.flatMap(({ peers }) => peers.map((row) => [row.id, row] as const))).values()];
+      const sealed = await seal(deps, ref, 'peers reinstated', 'peers', rows);
+      const held = rows.filter((row) => row.held).length;
+      return {
+        done: rows.length - held,
+        reopened: Object.fromEntries(rows.map(({ id, status }) => [id, status])),
+        detail: `${rows.length - held} peers row(s) reinstated on the host${held > 0 ? `, ${held} kept shut by another incident` : ''}`,
+        residual:
+          held > 0
+            ? [{ what: 'peers rows that another incident keeps shut', why: 'they open when that one is dismissed', count: held }]
+            : [],
+        evidence: headOf(sealed),
+      };
+    },
+
+    /** Only what this incident paused is resumed: it may have been paused before, by others, for reasons of theirs. */
+    async resumePromotionJob({ ref, approvedInRun, readBack }: HostRestoreInput): Promise<HostDone> {
+      assertApprovedHere(approvedInRun);
+      const before = Before.safeParse(await firstSealed(deps, { ...ref, phase: 'contain' }, promotionBefore)).data;
+      if (deps.promotionCommand !== undefined && before?.status !== 'running') {
+        const sealed = await seal(deps, ref, 'promotion left', 'promotions', { before: before ?? null });
+        const detail = `promotion was ${before?.status ?? 'not looked at'} before this incident: left as it is`;
+        return { works: true, done: 0, detail, evidence: headOf(sealed) };
+      }
+      return runPromotionCommand(deps, ref, readBack ? 'status' : 'resume', 'running');
+    },
+  };
+}
+
+interface Pair {
+  readonly operation: Operation;
+  readonly undo: Operation;
+}
+const pairs = {
+  trust: { operation: 'lowerTrust', undo: 'raiseTrust' },
+  access: { operation: 'revokeAccess', undo: 'restoreAccess' },
+  facts: { operation: 'suppressFacts', undo: 'restoreFacts' },
+  peers: { operation: 'revokePeers', undo: 'reinstatePeers' },
+} as const satisfies Record<string, Pair>;
+const Before = z.object({ status: z.string() });
+
+/** What this incident did before it was dismissed. */
+async function ofIncident(deps: HostDeps, ref: IncidentRef, pair: Pair) {
+  const all = await effectsOf(deps.database, { ...pair, prefix: `${ref.firstRun}:` });
+  return all.filter(({ key }) => !key.startsWith(`${ref.firstRun}:restore:`));
+}
+
+/** Look only: what of this incident still stands on the host. */
+async function stillStanding(deps: HostDeps, ref: IncidentRef, of: readonly Pair[]): Promise<HostDone> {
+  const standing = (await Promise.all(of.map((pair) => ofIncident(deps, ref, pair)))).flat().filter(({ stands }) => stands);
+  const sealed = await seal(deps, ref, `standing ${of.map(({ operation }) => operation).join(' ')}`, 'restored', standing);
+  return {
+    done: 0,
+    detail: `${standing.length} changes of this incident stand on the host`,
+    residual: standing.length > 0 ? [{ what: 'changes on the host', why: 'they are not undone', count: standing.length }] : [],
+    evidence: headOf(sealed),
+  };
+}
+
+/** Our counter-statements hide what is shown again, so they expire. */
+async function expireStatements(deps: HostDeps, ref: IncidentRef): Promise<number> {
+  const lines = (await readUndone(deps, { ...ref, phase: 'retract' })).values();
+  const ids = [...lines].flatMap(({ action, retraction }) => (action === 'suppress' && retraction !== undefined ? [retraction] : []));
+  const unique = [...new Set(ids)];
+  for (let from = 0; from < unique.length; from += suppressAtOnce) {
+    const effect = effectOf(ref, 'restoreTrust', 'suppressFacts', `statements from ${from}`);
+    await suppressFacts(deps.database, effect, unique.slice(from, from + suppressAtOnce));
+    beat();
+  }
+  return unique.length;
+}

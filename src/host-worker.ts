@@ -1,0 +1,63 @@
+import { NativeConnection, Worker } from '@temporalio/worker';
+import { Client, Connection } from '@temporalio/client';
+import { createHostActivities } from '../activities/host/index.ts';
+import { parseHostConfig } from './config.ts';
+import { openPostgres } from './host/postgres.ts';
+import { readHostNode } from './host/schema.ts';
+import { openSqlite } from './host/sqlite.ts';
+import { startTelemetry } from './observe/telemetry.ts';
+import { payloadConverterPath } from './paths.ts';
+import { clientOptions, loadTemporalSettings } from './temporal.ts';
+
+/** Changes of one database go one after the other anyway; a listing must not keep a fence waiting. */
+const atOnce = 8;
+
+/**
+ * `cordon host-worker`: runs on the Stigmem node's own machine and offers what HTTP can't do. Runs until SIGINT or SIGTERM.
+ * Throws ConfigError before anything connects, and HostSchemaError for a database it does not know.
+ */
+export async function runHostWorker(): Promise<void> {
+  const config = parseHostConfig();
+  const settings = loadTemporalSettings();
+  const telemetry = await startTelemetry({ ...config, secrets: [config.dsn, settings.connectionOptions.apiKey] });
+  const { log } = telemetry;
+  const database = config.database.kind === 'sqlite' ? openSqlite(config.database.path) : openPostgres(config.database);
+  let connection: NativeConnection | undefined;
+  let clientConnection: Connection | undefined;
+  let worker: Worker | undefined;
+  try {
+    const { nodeId, migration } = await readHostNode(database);
+    connection = await NativeConnection.connect(settings.connectionOptions);
+    clientConnection = await Connection.connect(clientOptions(settings));
+    const { namespace } = settings;
+    const { hostTaskQueue: taskQueue, evidenceDir, trust, snapshot, promotionCommand } = config;
+    const temporal = new Client({ connection: clientConnection, namespace });
+    await telemetry.serve({ worker: () => worker, temporal, taskQueue, namespace, evidenceDir });
+    worker = await Worker.create({
+      connection,
+      namespace,
+      taskQueue,
+      dataConverter: { payloadConverterPath: payloadConverterPath() },
+      activities: createHostActivities({ database, evidenceDir, trust, snapshot, promotionCommand }),
+      interceptors: telemetry.interceptors,
+      maxConcurrentActivityTaskExecutions: atOnce,
+      shutdownGraceTime: '10s',
+      maxHeartbeatThrottleInterval: '1s',
+      defaultHeartbeatThrottleInterval: '1s',
+    });
+    log.info(
+      { address: settings.address, namespace, taskQueue, node: nodeId, storage: database.kind, migration },
+      'cordon host worker is ready',
+    );
+    await worker.run();
+    log.info('cordon host worker has stopped');
+  } catch (error) {
+    log.fatal({ err: error }, 'cordon host worker has failed');
+    throw error;
+  } finally {
+    await telemetry.stop();
+    await connection?.close();
+    await clientConnection?.close();
+    await database.close();
+  }
+}

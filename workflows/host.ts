@@ -134,7 +134,8 @@ interface OfPeer {
   readonly readBack: boolean;
   readonly peer: PeerRef;
 }
-type ByHost = (ways: HostWays, of: OfPeer) => Promise<HostDone>;
+/** `ours`: the entity URI of our own node, which the host worker must never take for the peer's. */
+type ByHost = (ways: HostWays, of: OfPeer & { readonly ours: string }) => Promise<HostDone>;
 type OverHttp = (of: Omit<OfPeer, 'peer'> & { readonly peer: PeerRef | null; readonly host?: HostDone }) => Promise<StepResult>;
 
 /** By the host worker, read back over HTTP; without one over HTTP alone. */
@@ -161,7 +162,7 @@ function mayHave(incident: Incident, { again }: Attempt): boolean {
 async function ask(incident: Incident, { ref, readBack }: Attempt, act: ByHost): Promise<HostDone | undefined> {
   // It may have been started since.
   if (!incident.state.host) await lookForHost(incident);
-  return viaHost(incident, (ways, peer) => act(ways, { ref, readBack, peer }));
+  return viaHost(incident, (ways, peer) => act(ways, { ref, readBack, peer, ours: incident.state.ourNode?.entityUri ?? '' }));
 }
 
 /** The same for what nothing else can do: without a host worker the step parks, and tries again by itself. */

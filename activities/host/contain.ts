@@ -123,12 +123,16 @@ export function hostContainActivities(deps: HostDeps) {
     },
 
     /** "Lower the peer's trust score": a never_trust rule for each source that only it speaks for. */
-    async lowerTrustRules({ ref, peer, readBack }: HostContainInput): Promise<HostDone> {
+    async lowerTrustRules({ ref, peer, readBack, ours }: HostContainInput & { readonly ours: string }): Promise<HostDone> {
       await assertServes(deps, ref);
       const origin = originOf(peer);
-      const sources = [...new Set([...(peer.entityUri === '' ? [] : [peer.entityUri]), ...(await sourcesOf(deps.database, origin))])];
+      const claimed = [...new Set([...(peer.entityUri === '' ? [] : [peer.entityUri]), ...(await sourcesOf(deps.database, origin))])];
+      // A peer may claim any source: one of ours, or of an innocent peer, that has said nothing here yet must not be silenced.
+      const known = await knownHere(deps.database, peer, ours);
+      const sources = claimed.filter((source) => !known(source));
+      const spared = claimed.length - sources.length;
       const { mode } = deps.trust;
-      const sealed = await seal(deps, ref, 'sources before', 'trust', { sources, mode });
+      const sealed = await seal(deps, ref, 'sources before', 'trust', { claimed, sources, mode });
       if (!lowersAnything(deps.trust)) {
         const garden = mode === 'strict' ? ' without STIGMEM_QUARANTINE_GARDEN_ID' : '';
         return {
@@ -166,12 +170,12 @@ export function hostContainActivities(deps: HostDeps) {
       return {
         works: true,
         done: theirs.length - missing.length,
-        detail: `never_trust for ${theirs.length} source(s) that only the peer speaks for; ${shared.length} that others use too were left`,
+        detail: `never_trust for ${theirs.length} source(s) that only the peer speaks for; ${shared.length + spared} that others use too, or that are ours or another peer's, were left`,
         residual: [
           {
             what: 'sources the peer claimed that others use too',
             why: 'distrusting them would quarantine facts of others',
-            count: shared.length,
+            count: shared.length + spared,
           },
           { what: 'sources without the rule that was set for them', why: 'it does not read back from the table', count: missing.length },
         ].filter(({ count }) => count > 0),
@@ -184,6 +188,15 @@ export function hostContainActivities(deps: HostDeps) {
       return runPromotionCommand(deps, ref, readBack ? 'status' : 'pause', 'paused');
     },
   };
+}
+
+/** Is a source under our own authority or another active peer's, or an entity that holds a key of our node? */
+async function knownHere(database: HostDatabase, peer: PeerRef, ours: string): Promise<(source: string) => boolean> {
+  const others = (await readPeers(database)).filter(({ id, status }) => status === 'active' && !peer.peerIds.includes(id));
+  const authorities = new Set([ours, ...others.map(({ entity_uri: uri }) => uri ?? '')].map(authorityOf).filter((one) => one !== null));
+  const { apiKeys, agentKeys } = await readAccess(database, { holds: (entity) => entity !== peer.entityUri, deliversTo: () => false });
+  const keyed = new Set([...apiKeys, ...agentKeys].map(({ entity_uri: entity }) => entity));
+  return (source) => keyed.has(source) || (authorityOf(source) !== null && authorities.has(authorityOf(source) ?? ''));
 }
 
 /** By node_id, URL, pinned key, or the entity URI where that is believed. */

@@ -1,10 +1,17 @@
+import { MockActivityEnvironment } from '@temporalio/testing';
+import { readListing } from '../../activities/facts/host-listing.ts';
+import { sealPlan } from '../../activities/facts/plans.ts';
+import { createHostActivities } from '../../activities/host/index.ts';
+import { defaultPolicy } from '../../src/contract/policy.ts';
+import type { HostListing, IncidentRef, PeerRef } from '../../src/contract/steps.ts';
 import { EvidenceStore } from '../../src/evidence/store.ts';
 import { walkFacts, type HostFact } from '../../src/host/facts.ts';
 import { openSqlite } from '../../src/host/sqlite.ts';
+import { judgeFacts } from '../../src/policy/judge.ts';
 import { suppressAtOnce, suppressFacts } from '../../src/host/suppress.ts';
 
-// The host worker's work on very many facts, in a process of its own, whose weight is its own: `list|suppress path
-// evidenceDir nodeId`. Prints one line of JSON.
+// The host worker's work on very many facts, in a process of its own, whose weight is its own: `list|judge|suppress
+// path evidenceDir nodeId`. Prints one line of JSON.
 
 const [what = '', path = '', evidenceDir = '', nodeId = ''] = process.argv.slice(2);
 const at = '2026-11-23T01:00:00.000Z';
@@ -43,5 +50,39 @@ async function suppress() {
   return { facts: ids.length, seconds: (performance.now() - began) / 1_000, overIdleMb: 0 };
 }
 
-console.log(JSON.stringify(await (what === 'list' ? list() : suppress())));
+/** Listed as the host worker's activity does, read again and judged as the worker's do: the judgement and its sealed plan are timed. */
+async function judge() {
+  const peer = { nodeId, url: 'http://peer.test', entityUri: '', peerIds: [], nodeIds: [nodeId], allowedScopes: ['company'] };
+  const ref = { incident: 'bench-judge', firstRun: 'bench', mode: 'live', phase: 'investigate', round: 1, at } as const;
+  const trust = { mode: 'relaxed', quarantineGarden: undefined };
+  const host = createHostActivities({ database, evidenceDir, trust, snapshot: undefined, promotionCommand: undefined });
+  const { evidenceId } = await new MockActivityEnvironment().run<[{ ref: IncidentRef; peer: PeerRef }], HostListing, typeof host.listFacts>(
+    host.listFacts,
+    {
+      ref,
+      peer,
+    },
+  );
+  const listed = await readListing(await EvidenceStore.open(evidenceDir, ref.incident, at), evidenceId, peer);
+  const collection = { ...listed, others: [], promoted: new Map<string, readonly string[]>(), fencedAt: null, unread: [] };
+  const names = { nodeIds: new Set([nodeId]), entityUris: new Set<string>(), allowedScopes: new Set(peer.allowedScopes) };
+  const began = performance.now();
+  const { judged } = judgeFacts({
+    collection,
+    evidenceId,
+    policy: defaultPolicy,
+    peer: names,
+    ourEntityUri: 'stigmem://ours.test',
+    firstBad: null,
+    ways: { host: true },
+  });
+  const { plan } = await sealPlan({ evidenceDir }, ref, 'plan', judged);
+  const seconds = (performance.now() - began) / 1_000;
+  if (plan.counts.suppress !== listed.facts.length)
+    throw new Error(`${JSON.stringify(plan.counts)}: expected all of them to be suppressed`);
+  return { facts: plan.total, seconds, overIdleMb: 0 };
+}
+
+const jobs = { list, suppress, judge };
+console.log(JSON.stringify(await (what === 'list' || what === 'judge' ? jobs[what]() : jobs.suppress())));
 await database.close();

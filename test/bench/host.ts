@@ -24,6 +24,7 @@ export async function hostFigures({ facts }: { facts: number }): Promise<Figure[
     const listed = await child(node, dir, 'list');
     if (listed.facts !== facts) throw new Error(`${listed.facts} of ${facts} facts were listed`);
     const bareSeconds = bare(node, dir);
+    const judged = await child(node, dir, 'judge');
     const suppressed = await suppress(node, dir);
     const [row] = await node.sql("SELECT COUNT(*) AS n FROM fact_validity_overrides WHERE reason = 'bench'");
     if (row?.['n'] !== facts) throw new Error(`${String(row?.['n'])} of ${facts} facts were suppressed`);
@@ -45,6 +46,14 @@ export async function hostFigures({ facts }: { facts: number }): Promise<Figure[
         unit: 'MB',
         value: listed.overIdleMb,
         bound: { of: 'value', most: 300 },
+        samples: 1,
+      }),
+      figure({
+        group,
+        what: `judging and sealed plan, ${facts} facts`,
+        unit: 's',
+        value: judged.seconds,
+        bound: { of: 'value', most: 5 },
         samples: 1,
       }),
       figure({
@@ -95,7 +104,7 @@ print(time.perf_counter() - began)
 }
 
 /** The host worker's part, in a process of its own. */
-async function child(node: StigmemNode, dir: string, what: 'list' | 'suppress'): Promise<z.infer<typeof Done>> {
+async function child(node: StigmemNode, dir: string, what: 'list' | 'judge' | 'suppress'): Promise<z.infer<typeof Done>> {
   const command = fileURLToPath(new URL('host-child.js', import.meta.url));
   const { stdout } = await run(process.execPath, [command, what, node.dbPath, join(dir, 'evidence'), peer]);
   return Done.parse(JSON.parse(stdout));

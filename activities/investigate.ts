@@ -173,7 +173,8 @@ export function investigateActivities(deps: Deps) {
       const { ref, peer } = judging;
       const before = await readPlan(deps, ref, approved);
       const known = await findCollection(deps, ref);
-      const earlier = known === undefined ? undefined : await readCollection(await evidenceOf(deps, ref), known);
+      // By the host worker's listing nothing has to be looked up again.
+      const earlier = known === undefined || listing !== undefined ? undefined : await readCollection(await evidenceOf(deps, ref), known);
       const { collection, sealed: collected } = await collectAnew(ref, peer, {
         before: earlier,
         ...(listing === undefined ? {} : { listing }),

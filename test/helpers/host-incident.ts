@@ -6,7 +6,7 @@ import { workflowType } from '../../src/contract/names.ts';
 import type { PlanAnswer, Status } from '../../src/contract/schemas.ts';
 import { managedProcess, waitUntil, type ManagedProcess } from '../../src/lab/processes.ts';
 import { startTemporal } from '../../src/lab/temporal-server.ts';
-import { repoRoot, stigmemBin } from '../../src/lab/tools.ts';
+import { freePort, repoRoot, stigmemBin } from '../../src/lab/tools.ts';
 import type { PeerCompromise } from '../../workflows/index.ts';
 import { hostileScene, type Scene, type SceneOptions } from './hostile-scene.ts';
 
@@ -20,6 +20,8 @@ export interface HostIncident {
   plan(incident: WorkflowHandle<typeof PeerCompromise>): Promise<PlanAnswer>;
   approve(incident: WorkflowHandle<typeof PeerCompromise>, gate: string): Promise<void>;
   close(incident: WorkflowHandle<typeof PeerCompromise>, outcome: 'expelled' | 'dismissed'): Promise<Status>;
+  /** What the host worker's health check answers. */
+  health(): Promise<number>;
   logs(): string;
   stop(): Promise<void>;
 }
@@ -66,7 +68,9 @@ export async function hostIncident(
     CORDON_PEER_ALLOW: 'loopback',
     CORDON_WRITES_PER_HOUR: '1000000',
   });
+  const health = `127.0.0.1:${await freePort()}`;
   const hostWorker = cordon('host-worker', {
+    CORDON_HEALTH_LISTEN: health,
     ...scene.ours.env,
     CORDON_STIGMEM_BIN: stigmemBin(),
     CORDON_SNAPSHOT_DIR: join(scene.dir, 'snapshots'),
@@ -99,6 +103,7 @@ export async function hostIncident(
   };
   return {
     scene,
+    health: async () => (await fetch(`http://${health}/healthz`)).status,
     worker,
     hostWorker,
     until,

@@ -85,6 +85,10 @@ describe.each<Storage>(['sqlite', 'postgres'])('on %s', (storage) => {
     if (storage === 'sqlite') expect(readdirSync(join(scene.dir, 'snapshots'))).toHaveLength(1);
   });
 
+  it('says that it is well', async () => {
+    expect(await host.health()).toBe(200);
+  });
+
   it('proposes to suppress what is bad, with nothing held, and to keep what is benign', () => {
     const actions = new Map(plan.items?.map(({ id, action }) => [id, action]));
     const bad = Object.entries(scene.bad).flatMap(([kind, ids]) => (kind === 'forged' ? [] : ids));

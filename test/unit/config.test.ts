@@ -1,9 +1,9 @@
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { isAbsolute, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { configKeys } from '../../src/config-keys.ts';
-import { ConfigError, parseCliConfig, parseNodeConfig, parseWorkerConfig, type Env } from '../../src/config.ts';
+import { ConfigError, parseCliConfig, parseHostConfig, parseNodeConfig, parseWorkerConfig, type Env } from '../../src/config.ts';
 
 const canary = 'sk-canary-7f3a91';
 const node = { STIGMEM_URL: 'http://127.0.0.1:8801/', STIGMEM_ADMIN_KEY: canary };
@@ -101,6 +101,46 @@ describe('config', () => {
     const issues = issuesOf(parseWorkerConfig, env);
     expect(issues).toMatchObject([{ variable: 'CORDON_WEBHOOK_URL_FILE', expected: 'a file with one http or https URL and nothing else' }]);
     expect(JSON.stringify(issues)).not.toContain(canary);
+  });
+
+  describe('of the host worker', () => {
+    const dsn = `postgresql://cordon:${canary}@127.0.0.1:5432/stigmem`;
+
+    it('is what the node reads itself, with an absolute path, and none of the keys', () => {
+      const env = {
+        STIGMEM_DB_PATH: 'stigmem.db',
+        STIGMEM_TRUST_MODE: 'strict',
+        STIGMEM_QUARANTINE_GARDEN_ID: 'g',
+        CORDON_SNAPSHOT_DIR: 'copies',
+      };
+      const { database, trust, snapshot } = parseHostConfig({ ...env, CORDON_AGENT_KEY: canary, PATH: '/bin' });
+      expect(database).toMatchObject({ kind: 'sqlite', path: expect.stringMatching(/\/stigmem\.db$/) });
+      expect(trust).toEqual({ mode: 'strict', quarantineGarden: 'g' });
+      expect(isAbsolute(snapshot?.dir ?? '')).toBe(true);
+      expect(snapshot?.env).toMatchObject({ PATH: '/bin', STIGMEM_DB_PATH: expect.stringMatching(/^\/.*stigmem\.db$/) });
+      expect(JSON.stringify(snapshot)).not.toContain(canary);
+      expect(parseHostConfig({ STIGMEM_STORAGE_BACKEND: 'postgres', STIGMEM_PG_DSN: dsn }).database).toEqual({
+        kind: 'postgres',
+        dsn,
+        schema: 'public',
+      });
+    });
+
+    it.each([
+      [{}, 'STIGMEM_DB_PATH', 'a value: the host worker needs it', 'nothing'],
+      [{ STIGMEM_STORAGE_BACKEND: 'postgres' }, 'STIGMEM_PG_DSN or STIGMEM_PG_DSN_FILE', 'a value', 'nothing'],
+      [{ STIGMEM_STORAGE_BACKEND: 'libsql' }, 'STIGMEM_STORAGE_BACKEND', 'sqlite or postgres', '"libsql"'],
+      [{ STIGMEM_STORAGE_BACKEND: 'postgres', STIGMEM_PG_DSN: `host=x password=${canary}` }, 'STIGMEM_PG_DSN', 'a URL', 'not shown'],
+      [{ STIGMEM_DB_PATH: 'x', STIGMEM_PG_SCHEMA: 'a;b' }, 'STIGMEM_PG_SCHEMA', 'a lower-case name', '"a;b"'],
+    ])('names what is wrong in %o', (env, variable, expected, got) => {
+      const issues = issuesOf(parseHostConfig, env);
+      expect(issues).toMatchObject([{ variable, expected: expect.stringContaining(expected), got: expect.stringContaining(got) }]);
+      expect(JSON.stringify(issues)).not.toContain(canary);
+    });
+
+    it('is no business of a worker beside the node', () => {
+      expect(issuesOf(parseWorkerConfig, { ...node, STIGMEM_STORAGE_BACKEND: 'libsql', STIGMEM_PG_DSN: 'host=x' })).toEqual([]);
+    });
   });
 
   it('is what docs/reference/config.md shows', () => {

@@ -25,8 +25,8 @@ const breaking: Readonly<Record<string, Planted>> = {
   },
   'contain: an activity under another name': {
     file: 'peer-compromise.ts',
-    from: 'mutate.fenceInbound(',
-    to: 'mutate.fenceOutside(',
+    from: 'quick.revokePeers(of), mutate.fenceInbound)',
+    to: 'quick.revokePeers(of), mutate.fenceOutbound)',
     histories: ['0.1.0-expelled.json', '0.1.0-demo.json'],
   },
   'investigate: two steps in another order': {
@@ -70,6 +70,18 @@ const breaking: Readonly<Record<string, Planted>> = {
     from: 'collect.remakePlan(',
     to: 'collect.planAgain(',
     histories: ['0.1.0-amend.json', '0.1.0-demo.json'],
+  },
+  'identify: a host worker is looked for in a run that began without': {
+    file: 'host.ts',
+    from: "  if (!patched('host-worker')) return;\n",
+    to: '',
+    histories: ['0.1.0-expelled.json'],
+  },
+  'retract: the host worker is not told to suppress': {
+    file: 'retract.ts',
+    from: "      if (suppress > 0 && go.done === 0) await viaHost(incident, ({ long }) => long.suppressFacts({ ...approved, action: 'suppress' }));\n",
+    to: '',
+    histories: ['0.1.1-host.json'],
   },
   'the switch to the next run: it does not wait until it is quiet': {
     file: 'open.ts',

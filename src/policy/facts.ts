@@ -85,7 +85,7 @@ export interface RuleContext {
 
 /** Entity, relation and scope as one key. */
 export function tripleKey(entity: string, relation: string, scope: string): string {
-  return canonicalJson([entity, relation, scope]);
+  return JSON.stringify([entity, relation, scope]);
 }
 
 /** Is it the peer's: delivered by it, or said to have come from it through somebody else? */

@@ -108,15 +108,16 @@ const mostCounters = 500;
  * fact of others shares a relation with one of them.
  */
 function withFewCounters(judged: readonly JudgedFact[], besideOthers: ReadonlySet<string>): JudgedFact[] {
-  const placeOf = ({ entity, scope }: JudgedFact): string => tripleKey(entity, '', scope);
-  const contradicted = new Set(judged.flatMap((fact) => (besideOthers.has(fact.id) ? [placeOf(fact)] : [])));
-  const first = new Map<string, string>();
-  for (const fact of judged) {
-    const place = placeOf(fact);
-    if (fact.counter === true && first.size < mostCounters && !contradicted.has(place) && !first.has(place)) first.set(place, fact.id);
+  const wants = judged.some(({ counter }) => counter === true);
+  if (!wants) return [...judged];
+  const places = judged.map(({ entity, scope }) => tripleKey(entity, '', scope));
+  const contradicted = new Set(places.filter((_place, at) => besideOthers.has(judged[at]?.id ?? '')));
+  const first = new Map<string, number>();
+  for (const [at, place] of places.entries()) {
+    if (judged[at]?.counter === true && first.size < mostCounters && !contradicted.has(place) && !first.has(place)) first.set(place, at);
   }
-  return judged.map((fact) => {
-    if (fact.counter === undefined || first.get(placeOf(fact)) === fact.id) return fact;
+  return judged.map((fact, at) => {
+    if (fact.counter === undefined || first.get(places[at] ?? '') === at) return fact;
     const { counter: _one, ...rest } = fact;
     return rest;
   });

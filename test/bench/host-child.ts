@@ -52,7 +52,7 @@ async function suppress() {
 
 /** Listed as the host worker's activity does, read again and judged as the worker's do: the judgement and its sealed plan are timed. */
 async function judge() {
-  const peer = { nodeId, url: 'http://peer.test', entityUri: '', peerIds: [], nodeIds: [nodeId], allowedScopes: ['company'] };
+  const peer = { nodeId, url: 'http://peer.test', entityUri: '', peerIds: [], nodeIds: [nodeId], allowedScopes: ['public'] };
   const ref = { incident: 'bench-judge', firstRun: 'bench', mode: 'live', phase: 'investigate', round: 1, at } as const;
   const trust = { mode: 'relaxed', quarantineGarden: undefined };
   const host = createHostActivities({ database, evidenceDir, trust, snapshot: undefined, promotionCommand: undefined });

@@ -1,5 +1,5 @@
 import type { WorkflowHandle } from '@temporalio/client';
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { PlanAnswer, Status } from '../../src/contract/schemas.ts';
@@ -153,8 +153,16 @@ describe.each<Storage>(['sqlite', 'postgres'])('on %s', (storage) => {
 
   it('the evidence verifies, and no secret of either worker is in it or in the logs', async () => {
     const folders = await listIncidentFolders(scene.deps.evidenceDir);
+    expect(folders).toHaveLength(1);
     for (const { dir } of folders) expect(await verifyFolder(dir)).toMatchObject({ ok: true });
-    for (const secret of [scene.ours.adminKey, peerKey, scene.ours.env['STIGMEM_PG_DSN'] ?? 'no dsn'])
+    const files = readdirSync(scene.deps.evidenceDir, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+    const sealed = files.map((file) => readFileSync(join(file.parentPath, file.name), 'utf8'));
+    expect(sealed.join()).toContain('stigmem:node:');
+    const dsn = storage === 'sqlite' ? [] : [scene.ours.env['STIGMEM_PG_DSN'] ?? ''];
+    for (const secret of [scene.ours.adminKey, peerKey, ...dsn]) {
+      expect(secret.length).toBeGreaterThan(10);
       expect(host.logs()).not.toContain(secret);
+      expect(sealed.filter((text) => text.includes(secret))).toEqual([]);
+    }
   });
 });

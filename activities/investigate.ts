@@ -7,7 +7,7 @@ import type { Assessed, FirstBad, IncidentRef, Narrowed, PeerRef, PlanRef, ReadP
 import type { Collection, PeerNames } from '../src/policy/facts.ts';
 import { judgeFacts, type Judgement } from '../src/policy/judge.ts';
 import { assertBoundNode, evidenceOf, headOf, seal, type Deps } from './deps.ts';
-import { byKeyCoverage, collect, collectListed } from './facts/collect.ts';
+import { collect, collectListed } from './facts/collect.ts';
 import { findCollection, readCollection, sealCollection } from './facts/collection.ts';
 import { readListing } from './facts/host-listing.ts';
 import { heldResidual, readPlan, sealPlan } from './facts/plans.ts';
@@ -44,7 +44,7 @@ export function investigateActivities(deps: Deps) {
     const collection =
       listing === undefined || peer === null
         ? await collect(deps, peer, before)
-        : await collectListed(deps, peer, await readListing(await evidenceOf(deps, ref), listing, peer));
+        : await collectListed(deps, peer, await readListing(await evidenceOf(deps, ref), listing));
     await assertBoundNode(deps, ref);
     return { collection, sealed: await sealCollection(deps, { ...ref, phase: 'investigate' }, collection) };
   };
@@ -103,13 +103,6 @@ export function investigateActivities(deps: Deps) {
               ? 'HTTP has no way to bring them back'
               : "until the peer's facts on their entity, relation and scope are suppressed",
           count: hidden,
-        });
-      const byKey = coverage.find(({ what }) => what === byKeyCoverage)?.seen ?? 0;
-      if (byKey > 0)
-        residual.push({
-          what: byKeyCoverage,
-          why: 'they did not come by federation, so no plan holds them: revoke the key, look at them in the audit, retract by hand',
-          count: byKey,
         });
       return {
         outcome: complete ? 'verified' : 'unverified',

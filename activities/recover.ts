@@ -33,17 +33,17 @@ export function recoverActivities(deps: Deps) {
         const sealed = await seal(deps, ref, `drill ${plan.planHash}`, 'undone', { drill: true, plan: plan.planHash, detail });
         return { outcome: 'unverified', way: 'none', detail, residual: heldResidual(facts), done: total, total, evidence: headOf(sealed) };
       }
-      const suppressed = await readUndone(deps, ref, plan.planHash);
-      const undone = (id: string): boolean => suppressed.get(id)?.action === 'suppress' && suppressed.get(id)?.outcome !== 'left';
-      const waiting = facts.filter(({ id, action }) => action === 'suppress' && !undone(id)).length;
+      const byHostOf = await readUndone(deps, ref, plan.planHash);
+      const undone = ({ id, action }: JudgedFact): boolean => byHostOf.get(id)?.action === action && byHostOf.get(id)?.outcome !== 'left';
+      const waiting = facts.filter((fact) => isForHost(fact) && !undone(fact)).length;
       // Approved in the host worker's way: no other one undoes it, so it waits for the host worker.
       if (waiting > 0)
         throw new StepFailure(
           'HostUnavailable',
-          `${waiting} facts of the approved plan are for the host worker to suppress, and it has not done so`,
+          `${waiting} items of the approved plan are for the host worker to suppress or lift, and it has not done so`,
         );
-      // What the host worker suppressed is on record already, and takes nothing over HTTP but a statement here and there.
-      const overHttp = facts.filter(({ action, counter }) => action !== 'suppress' || counter === true);
+      // What the host worker did is on record already, and takes nothing over HTTP but a statement here and there.
+      const overHttp = facts.filter((fact) => !isForHost(fact) || fact.counter === true);
       const byHost = total - overHttp.length;
       const went = await undoInOrder(deps, source ?? ref.nodeId ?? '', { ref, plan, facts: overHttp, from: Math.max(0, from - byHost) });
       const settled = went.done + byHost;
@@ -62,7 +62,7 @@ export function recoverActivities(deps: Deps) {
       const sealed = await seal(deps, ref, `tally ${plan.planHash} ${settled}`, 'undone', tally);
       return {
         outcome: went.pause === undefined && amiss.length === 0 ? 'verified' : 'unverified',
-        way: facts.some(({ action }) => action === 'suppress') ? 'host' : 'http',
+        way: facts.some(isForHost) ? 'host' : 'http',
         detail: `${settled} of ${total} facts settled: ${tallyWords(lines)}`,
         residual: [...heldResidual(soFar), ...amissResidual(amiss)],
         done: settled,
@@ -77,6 +77,11 @@ export function recoverActivities(deps: Deps) {
       return askAgain(deps, ref, peer);
     },
   };
+}
+
+/** What HTTP has no way to do. */
+function isForHost({ action }: JudgedFact): boolean {
+  return action === 'suppress' || action === 'lift';
 }
 
 function countWords(facts: readonly JudgedFact[]): string {

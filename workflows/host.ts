@@ -125,7 +125,9 @@ export async function findPeerRows(incident: Incident): Promise<void> {
 
 /** What the host worker listed of the peer's facts: all, by query. Nothing where there is none. */
 export async function listed(incident: Incident): Promise<{ readonly listing?: string }> {
-  const listing = await askHost(incident, ({ long }, peer) => long.listFacts({ ref: incident.ref('investigate'), peer }));
+  const listing = await askHost(incident, ({ long }, peer) =>
+    long.listFacts({ ref: incident.ref('investigate'), peer, ours: incident.state.ourNode?.entityUri ?? '' }),
+  );
   return listing ? { listing: listing.evidenceId } : {};
 }
 

@@ -97,10 +97,11 @@ async function undoApproved(incident: Incident, go: NonNullable<typeof incident.
   const undone = await insist(incident, 'undoFacts', async ({ ref }) => {
     try {
       // The host worker's way costs no writes, so it comes first; without it undoFacts says that it waits for that.
-      const { suppress = 0, reject = 0 } = go.plan.counts;
-      if (!state.host && suppress > 0) await lookForHost(incident);
+      const { suppress = 0, reject = 0, lift = 0 } = go.plan.counts;
+      if (!state.host && suppress + lift > 0) await lookForHost(incident);
       const approved = { ref, plan: named(go.plan), approvedInRun: go.approvedInRun };
       if (suppress > 0 && go.done === 0) await viaHost(incident, ({ long }) => long.suppressFacts({ ...approved, action: 'suppress' }));
+      if (lift > 0 && go.done === 0) await viaHost(incident, ({ long }, peer) => long.liftTombstones({ ...approved, peer }));
       const went = await undo.undoFacts({ ...approved, from: go.done });
       if (went.pause) return went;
       // Rejecting leaves hidden what the fact hid, and sets an override of its own: so those after it.

@@ -8,7 +8,14 @@ import type { Scope } from '../../src/stigmem/wire.ts';
 export interface Touched {
   readonly entity: string;
   readonly scope: Scope;
-  readonly facts: readonly { readonly id: string; readonly relation: string; readonly value: string; readonly cid: string | null }[];
+  readonly facts: readonly {
+    readonly id: string;
+    readonly relation: string;
+    readonly value: string;
+    readonly cid: string | null;
+    /** Somebody else says the same on the triple, so that a text which tells it may tell theirs. */
+    readonly alsoSaid: boolean;
+  }[];
 }
 
 export const surfaces = ['facts', 'card', 'recallPoison', 'recallBenign', 'recallCard'] as const;
@@ -67,7 +74,7 @@ export async function askEntity(deps: Deps, touched: Touched, recalled: Recalled
   await ask('card', async () => {
     const { summary, fact_hashes: hashes } = await deps.node.card(entity, scope, cancelSignal());
     return facts
-      .filter(({ id, value, cid }) => hashes.includes(id) || (cid !== null && hashes.includes(cid)) || tells(summary, value))
+      .filter((fact) => hashes.includes(fact.id) || (fact.cid !== null && hashes.includes(fact.cid)) || tells(summary, fact))
       .map(({ id }) => id);
   });
   const recall = async (name: 'recallPoison' | 'recallBenign', query: string): Promise<void> =>
@@ -79,7 +86,7 @@ export async function askEntity(deps: Deps, touched: Touched, recalled: Recalled
         if (recalled.ids.has(fact.id)) seen.add(fact.id);
         if (!isCard) continue;
         const card = text(fact.value.v);
-        for (const { id, value } of recalled.byEntity.get(fact.entity) ?? []) if (tells(card, value)) recalled.recallCard.add(id);
+        for (const one of recalled.byEntity.get(fact.entity) ?? []) if (tells(card, one)) recalled.recallCard.add(one.id);
       }
       return [];
     });
@@ -107,8 +114,8 @@ function benignWords(entity: string, relation: string): string {
   return words === '' ? 'what is known' : words;
 }
 
-function tells(where: string, value: string): boolean {
-  return value.length >= tellingChars && where.includes(value);
+function tells(where: string, { value, alsoSaid }: Touched['facts'][number]): boolean {
+  return !alsoSaid && value.length >= tellingChars && where.includes(value);
 }
 
 /** A value as the words one would search for. */

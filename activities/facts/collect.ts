@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { Coverage } from '../../src/contract/schemas.ts';
 import type { PeerRef } from '../../src/contract/steps.ts';
-import { isOfPeer, tripleKey, type Collection, type DerivedFact, type OtherFact, type SeenFact } from '../../src/policy/facts.ts';
+import { tripleKey, valueId, type Collection, type DerivedFact, type OtherFact, type SeenFact } from '../../src/policy/facts.ts';
 import { collectPeerFacts, type PeerFact } from '../../src/stigmem/peer-facts.ts';
 import { collectAudit } from '../../src/stigmem/paging.ts';
 import { atItsPace } from '../../src/stigmem/pace.ts';
@@ -9,12 +9,12 @@ import type { FactsQuery } from '../../src/stigmem/requests.ts';
 import { SCOPES, type Fact, type FactsPage } from '../../src/stigmem/wire.ts';
 import { cancelSignal, type Deps } from '../deps.ts';
 import { beat } from '../heartbeat.ts';
+import { byKeyCoverage, readByKey, writersOf, writtenWithKeysOf, type Written } from './by-key.ts';
 import { fencedAt } from './fence-time.ts';
 import type { Listed } from './host-listing.ts';
-import { writtenWithKeysOf } from './read-peer.ts';
 import { inLanes, readLanes } from './lanes.ts';
-import { answered, isLocal, notLive, scopeOf, stampedAt } from './shape.ts';
-import { readersCoverage, spreadCoverage } from './spread.ts';
+import { answered, expiredAt, isCounter, isLocal, notLive, scopeOf, stampedAt } from './shape.ts';
+import { readersCoverage, spreadCoverage, tombstoneCoverage } from './spread.ts';
 
 /** Beyond this many questions the neighbours of the rest are not asked for, and coverage says so. */
 const maxAroundQueries = 20_000;
@@ -23,8 +23,6 @@ const maxVisibilityQueries = 3_000;
 const everything = { include_contradicted: true, include_expired: true, include_low_trust: true, limit: 500 } as const;
 /** The second one is written for instructions only, and is the one that the audit routes show. */
 const promotions = new Set(['quarantine_promote', 'instruction_promoted']);
-/** Not delivered by federation, so not in the plan: said, with its count, and left to people. */
-export const byKeyCoverage = 'facts written here with an API key issued to the peer';
 
 /**
  * Everything the peer delivered and what stands around it, from our own node. Changes nothing.
@@ -38,19 +36,22 @@ export async function collect(deps: Deps, peer: PeerRef | null, before?: Collect
   const arrived = new Map(before?.facts.map(({ id, arrivedAt }) => [id, arrivedAt]));
   const arrivalsOf = ({ id }: { readonly id: string }) => (arrived.get(id) ?? null) === null;
   const found = await collectPeerFacts(deps.node, { nodeIds: [...nodeIds], signal, onPage, cache, arrivalsOf });
-  const facts = found.items.map((item) => seen(item, arrived.get(item.id) ?? null));
+  const audited = await readAudit(deps, peer);
+  const delivered = new Set(found.items.map(({ id }) => id));
+  const byKey = await readByKey(deps, new Map([...audited.byKey].filter(([id]) => !delivered.has(id))), cache);
+  const facts = [...found.items.map((item) => seen(item, arrived.get(item.id) ?? null)), ...byKey.facts];
+  const ids = new Set(facts.map(({ id }) => id));
   // The node counts its facts: when the pages showed all of them, what stands around a fact is known without asking.
   const allSeen = found.scopes.every((scope) => scope.counted === scope.seen);
   const around: Around = allSeen ? { skipped: 0, blind: [] } : await readAround(deps, facts, cache);
   const everyFact = [...cache.values()];
-  const others = [...(await withVisibility(deps, othersOf(facts, everyFact, nodeIds))), ...around.blind];
-  const audited = await readAudit(deps, peer);
-  const { derived, retracted } = lineage(facts, everyFact, nodeIds);
+  const others = [...(await withVisibility(deps, othersOf(facts, everyFact, ids))), ...around.blind];
+  const { derived, retracted } = lineage(facts, everyFact, ids);
   const whyAround = allSeen
     ? 'every fact the node counts was seen'
     : `asked for each entity, relation and scope of the peer's facts; ${around.skipped} not asked`;
   const coverage: Coverage[] = [
-    { what: 'facts of the peer', seen: facts.length, complete: found.complete, why: found.why },
+    { what: 'facts of the peer', seen: found.items.length, complete: found.complete, why: found.why },
     { what: 'facts of others on the same entity, relation and scope', seen: others.length, complete: around.skipped === 0, why: whyAround },
     {
       what: "facts derived from the peer's",
@@ -59,8 +60,13 @@ export async function collect(deps: Deps, peer: PeerRef | null, before?: Collect
       why: `${allSeen ? 'among all facts' : 'among the facts seen'}, those that say so; a fact need not say what it was derived from`,
     },
     ...auditCoverage(audited, facts, found.complete),
+    byKeyCoverage(byKey.facts.length, audited.complete && byKey.unread.length === 0, 'fact_write events of its entity in the audit'),
+    { what: tombstoneCoverage, seen: 0, complete: false, why: 'not knowable over HTTP: no route lists tombstones; the host worker does' },
     await readersCoverage(deps, peer, facts),
-    ...spreadCoverage(facts, everyFact),
+    ...spreadCoverage(
+      facts,
+      everyFact.filter(({ id }) => !ids.has(id)),
+    ),
   ];
   return {
     facts,
@@ -68,9 +74,10 @@ export async function collect(deps: Deps, peer: PeerRef | null, before?: Collect
     retracted,
     promoted: audited.promoted,
     derived,
+    tombstones: [],
     localSources: new Set(everyFact.filter((fact) => isLocal(fact) && !audited.byKey.has(fact.id)).map(({ source }) => source)),
     fencedAt: await fencedAt(deps, peer),
-    unread: found.unread.map(({ id }) => id),
+    unread: [...found.unread.map(({ id }) => id), ...byKey.unread],
     complete: found.complete,
     coverage,
   };
@@ -95,34 +102,30 @@ export async function collectListed(deps: Deps, peer: PeerRef, listed: Listed): 
 interface Audited {
   /** Fact id to the events that let it out of quarantine. */
   readonly promoted: ReadonlyMap<string, readonly string[]>;
-  /** Ids of facts that were written here with a key of the peer's entity. */
-  readonly byKey: ReadonlySet<string>;
+  /** Facts that were written here with a key of the peer's entity, by id. */
+  readonly byKey: ReadonlyMap<string, Written>;
   readonly complete: boolean;
 }
 
 async function readAudit(deps: Deps, peer: PeerRef | null): Promise<Audited> {
-  const audit = await collectAudit(deps.node, { signal: cancelSignal(), onPage: ({ asked, seen }) => beat({ asked, seen }) });
+  const signal = cancelSignal();
+  const audit = await collectAudit(deps.node, { signal, onPage: ({ asked, seen }) => beat({ asked, seen }) });
   const promoted = new Map<string, string[]>();
   for (const { event_type: type, fact_id: id, id: event } of audit.items) {
     if (promotions.has(type) && id !== null) promoted.set(id, [...(promoted.get(id) ?? []), event]);
   }
-  const byKey = writtenWithKeysOf(audit.items, peer?.entityUri ?? '');
+  const { entity_uri: ours } = await deps.node.wellKnown(signal);
+  const byKey = writtenWithKeysOf(audit.items, writersOf(peer, ours ?? ''));
   return { promoted, byKey, complete: audit.complete && peer?.entityUri !== '' };
 }
 
-function auditCoverage({ promoted, byKey, complete: auditComplete }: Audited, facts: readonly SeenFact[], complete: boolean): Coverage[] {
+function auditCoverage({ promoted }: Audited, facts: readonly SeenFact[], complete: boolean): Coverage[] {
   return [
     {
       what: "the peer's facts that were promoted from quarantine",
       seen: facts.filter(({ quarantine }) => quarantine?.quarantine_status === 'promoted').length,
       complete,
       why: `by the quarantine list, which keeps who and when; ${promoted.size} of them have an event in the audit: the node writes quarantine_promote without a tenant, so its own audit routes do not show it`,
-    },
-    {
-      what: byKeyCoverage,
-      seen: byKey.size,
-      complete: auditComplete,
-      why: 'fact_write events of its entity in the audit; keys of other entities it was given are not known',
     },
   ];
 }
@@ -139,6 +142,7 @@ function seen(item: PeerFact, arrivedBefore: string | null): SeenFact {
     fact,
     quarantine,
     arrivedAt: arrivedAt ?? arrivedBefore ?? stampedAt(fact),
+    expiredAt: expiredAt(fact?.valid_until ?? null),
   };
 }
 
@@ -200,7 +204,7 @@ function unseen({ entity, relation, fact }: SeenFact, why: string): OtherFact {
   return { id: `unknown: ${why}`, entity, relation, scope: fact?.scope ?? '', source: '', receivedFrom: null, hidden: null };
 }
 
-function othersOf(facts: readonly SeenFact[], everyFact: readonly Fact[], nodeIds: ReadonlySet<string>): Fact[] {
+function othersOf(facts: readonly SeenFact[], everyFact: readonly Fact[], ids: ReadonlySet<string>): Fact[] {
   const triples = new Set(
     facts.flatMap(({ entity, relation, fact }) =>
       fact ? [tripleKey(entity, relation, fact.scope)] : SCOPES.map((scope) => tripleKey(entity, relation, scope)),
@@ -210,7 +214,7 @@ function othersOf(facts: readonly SeenFact[], everyFact: readonly Fact[], nodeId
   return everyFact.filter(
     (fact) =>
       triples.has(tripleKey(fact.entity, fact.relation, fact.scope)) &&
-      !isOfPeer({ receivedFrom: fact.received_from, originNodeId: fact.origin_node_id }, nodeIds) &&
+      !ids.has(fact.id) &&
       fact.confidence > 0 &&
       !notLive.has(fact.quarantine_status ?? '') &&
       (fact.valid_until === null || fact.valid_until > now),
@@ -231,9 +235,11 @@ async function withVisibility(deps: Deps, others: readonly Fact[]): Promise<Othe
     shown.set(key, new Set(typeof page === 'string' ? [] : page.facts.map((fact) => fact.id)));
     beat();
   });
-  return others.map(({ id, entity, relation, scope, source, received_from: receivedFrom }) => {
+  return others.map((fact) => {
+    const { id, entity, relation, scope, source, received_from: receivedFrom } = fact;
     const visible = shown.get(tripleKey(entity, relation, scope));
-    return { id, entity, relation, scope, source, receivedFrom, hidden: visible === undefined ? null : !visible.has(id) };
+    const says = fact.sanitizer_redacted ? {} : { says: valueId(fact.value) };
+    return { id, entity, relation, scope, source, receivedFrom, hidden: visible === undefined ? null : !visible.has(id), ...says };
   });
 }
 
@@ -243,7 +249,7 @@ const Origins = z.array(z.looseObject({ fact_id: z.string().nullish(), hash: z.s
 function lineage(
   facts: readonly SeenFact[],
   everyFact: readonly Fact[],
-  nodeIds: ReadonlySet<string>,
+  own: ReadonlySet<string>,
 ): { derived: DerivedFact[]; retracted: Map<string, string> } {
   const ids = new Map<string, string>();
   for (const { id, fact } of facts) {
@@ -253,13 +259,17 @@ function lineage(
   const derived: DerivedFact[] = [];
   const retracted = new Map<string, string>();
   for (const fact of everyFact) {
-    if (isOfPeer({ receivedFrom: fact.received_from, originNodeId: fact.origin_node_id }, nodeIds)) continue;
+    if (own.has(fact.id)) continue;
     for (const origin of Origins.parse(fact['derived_from'] ?? [])) {
       const from = ids.get(origin.fact_id ?? '') ?? ids.get(origin.hash ?? '');
       if (from === undefined) continue;
       if (fact.confidence === 0 && fact.received_from === null) retracted.set(from, fact.id);
-      else derived.push({ id: fact.id, from, source: fact.source, entity: fact.entity });
+      else if (!isCounter({ confidence: fact.confidence, receivedFrom: fact.received_from })) derived.push(derivedOf(fact, from));
     }
   }
   return { derived, retracted };
+}
+
+function derivedOf({ id, source, entity, relation, scope, received_from: receivedFrom }: Fact, from: string): DerivedFact {
+  return { id, from, source, entity, relation, scope, receivedFrom };
 }

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { Coverage } from '../../src/contract/schemas.ts';
 import type { IncidentRef } from '../../src/contract/steps.ts';
 import type { EvidenceStore, Sealed } from '../../src/evidence/store.ts';
-import { DerivedFact, OtherFact, SeenFact, type Collection } from '../../src/policy/facts.ts';
+import { DerivedFact, OtherFact, SeenFact, SeenTombstone, type Collection } from '../../src/policy/facts.ts';
 import { effectKey, evidenceOf, seal, type Folder } from '../deps.ts';
 import { StepFailure } from '../failures.ts';
 
@@ -21,6 +21,7 @@ const Line = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('fact'), fact: SeenFact }),
   z.object({ kind: z.literal('other'), other: OtherFact }),
   z.object({ kind: z.literal('derived'), derived: DerivedFact }),
+  z.object({ kind: z.literal('tombstone'), tombstone: SeenTombstone }),
   z.object({ kind: z.literal('retracted'), factId: z.string(), by: z.string() }),
   z.object({ kind: z.literal('promoted'), factId: z.string(), events: z.array(z.string()) }),
 ]);
@@ -38,6 +39,7 @@ async function* lines(collection: Collection): AsyncGenerator<Line> {
   for (const fact of [...collection.facts].sort(byId)) yield { kind: 'fact', fact };
   for (const other of [...collection.others].sort(byId)) yield { kind: 'other', other };
   for (const derived of collection.derived) yield { kind: 'derived', derived };
+  for (const tombstone of collection.tombstones) yield { kind: 'tombstone', tombstone };
   for (const [factId, by] of collection.retracted) yield { kind: 'retracted', factId, by };
   for (const [factId, events] of collection.promoted) yield { kind: 'promoted', factId, events: [...events] };
 }
@@ -59,6 +61,7 @@ export async function readCollection(store: EvidenceStore, id: string): Promise<
   const facts: SeenFact[] = [];
   const others: OtherFact[] = [];
   const derived: DerivedFact[] = [];
+  const tombstones: SeenTombstone[] = [];
   const retracted = new Map<string, string>();
   const promoted = new Map<string, readonly string[]>();
   let head: Extract<Line, { kind: 'head' }> | undefined;
@@ -68,12 +71,14 @@ export async function readCollection(store: EvidenceStore, id: string): Promise<
     else if (line.kind === 'fact') facts.push(line.fact);
     else if (line.kind === 'other') others.push(line.other);
     else if (line.kind === 'derived') derived.push(line.derived);
+    else if (line.kind === 'tombstone') tombstones.push(line.tombstone);
     else if (line.kind === 'retracted') retracted.set(line.factId, line.by);
     else promoted.set(line.factId, line.events);
   }
   if (head === undefined) throw new StepFailure('EvidenceUnavailable', `${id} holds no collection of facts`);
   const { fencedAt, complete, unread, localSources, coverage } = head;
-  return { facts, others, derived, retracted, promoted, fencedAt, complete, unread, coverage, localSources: new Set(localSources) };
+  const known = { fencedAt, complete, unread, coverage, localSources: new Set(localSources) };
+  return { facts, others, derived, tombstones, retracted, promoted, ...known };
 }
 
 /** What cordon sealed must still have the shape it was sealed in. */

@@ -1,15 +1,16 @@
 import { z } from 'zod';
 import type { Coverage } from '../../src/contract/schemas.ts';
-import type { PeerRef } from '../../src/contract/steps.ts';
 import type { EvidenceStore } from '../../src/evidence/store.ts';
 import { HostFact } from '../../src/host/facts.ts';
+import { HostTombstone } from '../../src/host/tombstones.ts';
 import { Derived, Recaller } from '../../src/host/traces.ts';
-import { isOfPeer, type DerivedFact, type SeenFact } from '../../src/policy/facts.ts';
+import type { DerivedFact, SeenFact, SeenTombstone } from '../../src/policy/facts.ts';
 import type { Fact } from '../../src/stigmem/wire.ts';
 import { StepFailure } from '../failures.ts';
 import { parsed } from './collection.ts';
-import { notLive, stampedAt } from './shape.ts';
-import { afterCoverage, recallCoverage } from './spread.ts';
+import { byKeyCoverage } from './by-key.ts';
+import { expiredAt, isCounter, notLive, stampedAt } from './shape.ts';
+import { afterCoverage, recallCoverage, tombstoneCoverage } from './spread.ts';
 
 /** One line of what the host worker listed, the database's rows as they are. */
 export const HostLine = z.discriminatedUnion('kind', [
@@ -17,6 +18,7 @@ export const HostLine = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('fact'), row: HostFact }),
   z.object({ kind: z.literal('other'), row: HostFact }),
   z.object({ kind: z.literal('derived'), derived: Derived }),
+  z.object({ kind: z.literal('tombstone'), row: HostTombstone }),
   z.object({ kind: z.literal('recaller'), recaller: Recaller }),
   z.object({ kind: z.literal('after'), id: z.string(), entity: z.string(), source: z.string() }),
 ]);
@@ -29,17 +31,18 @@ export interface Listed {
   readonly others: readonly Fact[];
   readonly retracted: ReadonlyMap<string, string>;
   readonly derived: readonly DerivedFact[];
+  readonly tombstones: readonly SeenTombstone[];
   readonly localSources: ReadonlySet<string>;
   readonly complete: boolean;
   readonly coverage: readonly Coverage[];
 }
 
 /** Reads a sealed listing. */
-export async function readListing(store: EvidenceStore, id: string, peer: PeerRef): Promise<Listed> {
-  const nodeIds = new Set(peer.nodeIds);
+export async function readListing(store: EvidenceStore, id: string): Promise<Listed> {
   const facts: SeenFact[] = [];
   const others: Fact[] = [];
   const derived: DerivedFact[] = [];
+  const tombstones: SeenTombstone[] = [];
   const retracted = new Map<string, string>();
   const recallers: Recaller[] = [];
   const content = new Map<string, string>();
@@ -60,12 +63,18 @@ export async function readListing(store: EvidenceStore, id: string, peer: PeerRe
         if (isLive(line.row)) others.push(factOf(line.row));
         break;
       case 'derived':
+        // The peer's own is judged as a fact of the peer.
+        if (content.has(line.derived.id)) break;
         for (const said of line.derived.from) {
+          const { received_from: receivedFrom, confidence, from: _from, ...rest } = line.derived;
           const from = content.get(said);
-          if (from === undefined || isOfPeer({ receivedFrom: line.derived.received_from, originNodeId: null }, nodeIds)) continue;
-          if (line.derived.confidence === 0 && line.derived.received_from === null) retracted.set(from, line.derived.id);
-          else derived.push({ id: line.derived.id, from, source: line.derived.source, entity: line.derived.entity });
+          if (from === undefined) continue;
+          if (confidence === 0 && receivedFrom === null) retracted.set(from, rest.id);
+          else if (!isCounter({ confidence, receivedFrom })) derived.push({ ...rest, from, receivedFrom });
         }
+        break;
+      case 'tombstone':
+        tombstones.push(tombstoneOf(line.row));
         break;
       case 'recaller':
         recallers.push(line.recaller);
@@ -83,6 +92,7 @@ export async function readListing(store: EvidenceStore, id: string, peer: PeerRe
     others,
     retracted,
     derived,
+    tombstones,
     localSources: new Set(head.localSources),
     complete,
     coverage: [
@@ -90,7 +100,7 @@ export async function readListing(store: EvidenceStore, id: string, peer: PeerRe
         what: 'facts of the peer',
         seen: facts.length,
         complete,
-        why: `${facts.length} of ${head.counted} by query on the host: what it delivered, and what names it as its origin`,
+        why: `${facts.length} of ${head.counted} by query on the host: what it delivered, what names it as its origin, and what its keys wrote here`,
       },
       { what: 'facts of others on the same entity, relation and scope', seen: others.length, complete: true, why: 'by query on the host' },
       {
@@ -98,6 +108,13 @@ export async function readListing(store: EvidenceStore, id: string, peer: PeerRe
         seen: derived.length,
         complete: false,
         why: 'among all facts, those that say so; a fact need not say what it was derived from',
+      },
+      byKeyCoverage(facts.filter(({ writtenBy }) => writtenBy !== undefined).length, true, 'by query on the host'),
+      {
+        what: tombstoneCoverage,
+        seen: tombstones.length,
+        complete: true,
+        why: 'by query on the host; they hide anything only while the node runs its tombstones plugin with the filter on',
       },
       {
         what: afterCoverage,
@@ -142,7 +159,19 @@ function valueOf({ value_type: type, value_v: text }: HostFact): unknown {
 }
 
 function seenOf(row: HostFact): SeenFact {
-  const { id, entity, relation, source, timestamp, received_from, origin_node_id, arrived_at, quarantine_status, quarantine_reason } = row;
+  const {
+    id,
+    entity,
+    relation,
+    source,
+    timestamp,
+    received_from,
+    origin_node_id,
+    arrived_at,
+    written_by,
+    quarantine_status,
+    quarantine_reason,
+  } = row;
   const fact = factOf(row);
   return {
     id,
@@ -171,11 +200,28 @@ function seenOf(row: HostFact): SeenFact {
             timestamp,
           },
     arrivedAt: arrived_at ?? stampedAt(fact),
+    expiredAt: expiredAt(endOf(row)),
+    // Neither delivered nor relayed: a key of the peer wrote it.
+    ...(received_from === null && origin_node_id === null && written_by !== null ? { writtenBy: written_by } : {}),
   };
 }
 
-function isLive({ confidence, valid_until: until, override_valid_until: over, quarantine_status: status }: HostFact): boolean {
-  const now = new Date().toISOString();
-  const ends = over ?? until;
-  return confidence > 0 && !notLive.has(status ?? '') && (ends === null || ends > now);
+function tombstoneOf({
+  id,
+  entity_uri: entity,
+  scope,
+  signed_by: signedBy,
+  received_from,
+  created_at,
+  reason,
+}: HostTombstone): SeenTombstone {
+  return { id, entity, scope, signedBy, receivedFrom: received_from, createdAt: created_at, reason };
+}
+
+function endOf({ valid_until: until, override_valid_until: over }: HostFact): string | null {
+  return over ?? until;
+}
+
+function isLive(row: HostFact): boolean {
+  return row.confidence > 0 && !notLive.has(row.quarantine_status ?? '') && expiredAt(endOf(row)) === null;
 }

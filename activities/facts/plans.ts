@@ -46,12 +46,21 @@ export function isActionable({ action }: Pick<JudgedFact, 'action'>): boolean {
 }
 
 /** What a plan leaves as it is although it should not stay. */
-export function heldResidual(facts: readonly Pick<JudgedFact, 'action'>[]): Residual[] {
-  const held = facts.filter(({ action }) => action === 'hold').length;
-  if (held === 0) return [];
-  const why =
-    "a retraction over HTTP would hide facts that are not the peer's, hit another entity or change nothing; the plan has the host operation for each";
-  return [{ what: 'facts of the peer that are held: nothing is done to them', why, count: held }];
+export function heldResidual(facts: readonly Pick<JudgedFact, 'action' | 'derivedFrom'>[]): Residual[] {
+  const held = facts.filter(({ action }) => action === 'hold');
+  const derived = held.filter(({ derivedFrom }) => derivedFrom !== undefined).length;
+  return [
+    {
+      what: 'facts of the peer that are held: nothing is done to them',
+      why: "a retraction over HTTP would hide facts that are not the peer's, hit another entity or change nothing; the plan has the host operation for each",
+      count: held.length - derived,
+    },
+    {
+      what: 'facts of others that were derived from bad ones',
+      why: "they are not the peer's: the plan names each with its writer, who decides; the plan has the host operation for each",
+      count: derived,
+    },
+  ].filter(({ count }) => count > 0);
 }
 
 function shown({ id, entity, relation, scope, action, way, rule, reason, evidence }: JudgedFact): PlanItem {

@@ -3,9 +3,9 @@ import { authorityOf } from '../../src/policy/entity.ts';
 import { short } from '../../src/policy/rule.ts';
 import { readPeer as readEndpoints, type PeerReading } from '../../src/stigmem/peer-reader.ts';
 import { collectAudit } from '../../src/stigmem/paging.ts';
-import type { AuditEvent } from '../../src/stigmem/wire.ts';
 import { cancelSignal, type Deps } from '../deps.ts';
 import { beat } from '../heartbeat.ts';
+import { writtenWithKeysOf } from './by-key.ts';
 import { answered } from './shape.ts';
 
 /** What the peer says of itself, held against what our node has. */
@@ -45,16 +45,6 @@ export async function askPeer(deps: Deps, peer: PeerRef | null): Promise<PeerSai
   return { reading, entityUri: belief.uri, findings, consistent };
 }
 
-/** Ids of the facts that were written here with an API key issued to this entity, as the audit has them. */
-export function writtenWithKeysOf(audit: readonly AuditEvent[], entityUri: string): ReadonlySet<string> {
-  if (entityUri === '') return new Set();
-  return new Set(
-    audit.flatMap(({ event_type, entity_uri, fact_id }) =>
-      event_type === 'fact_write' && entity_uri === entityUri && fact_id !== null ? [fact_id] : [],
-    ),
-  );
-}
-
 /**
  * The entity URI is believed only if nothing speaks against it: the document is of the node_id our node knows, its
  * manifest names the same one, it is not under our own authority, and no fact under it was written here or came
@@ -78,7 +68,7 @@ async function believeEntity(deps: Deps, peer: PeerRef, { wellKnown, manifest }:
   if (others.length === 0) return { uri: said, why: '' };
   // A key that was once issued to the peer's entity writes here under its name: that is the peer too.
   const audit = await collectAudit(deps.node, { signal: cancelSignal(), onPage: () => beat() });
-  const byKey = writtenWithKeysOf(audit.items, said);
+  const byKey = writtenWithKeysOf(audit.items, [said]);
   const strangers = others.filter(({ id }) => !byKey.has(id));
   return strangers.length > 0 ? not(`${strangers.length} facts under it were written here or came from others`) : { uri: said, why: '' };
 }

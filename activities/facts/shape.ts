@@ -6,6 +6,14 @@ export function isLocal(fact: Fact): boolean {
   return fact.received_from === null && !isSystem(fact.entity) && !isSystem(fact.relation);
 }
 
+/** Above 0, so that it counts beside the fact it is against; far below whatever an honest writer states. */
+export const counterConfidence = 0.01;
+
+/** A statement of ours against a fact of the peer names it as its origin too, and is nothing that was built on it. */
+export function isCounter({ confidence, receivedFrom }: { readonly confidence: number; readonly receivedFrom: string | null }): boolean {
+  return receivedFrom === null && confidence <= counterConfidence;
+}
+
 /** The scope a text names, if it is one. */
 export function scopeOf(scope: string): Scope | undefined {
   return SCOPES.find((known) => known === scope);
@@ -31,6 +39,11 @@ export const notLive: ReadonlySet<string> = new Set(['pending', 'rejected']);
 export function stampedAt(fact: Fact | null): string | null {
   const wall = Number(/^(\d{12,14})\./.exec(fact?.hlc ?? '')?.[1]);
   return Number.isNaN(wall) ? null : new Date(wall).toISOString();
+}
+
+/** When it ended, where that is past; the node compares times as texts (routes/facts/query.py), and so does this. */
+export function expiredAt(validUntil: string | null): string | null {
+  return validUntil !== null && validUntil <= new Date().toISOString() ? validUntil : null;
 }
 
 function isSystem(name: string): boolean {

@@ -6,6 +6,8 @@ import { cancelSignal, type Deps } from '../deps.ts';
 import { isLocal } from './shape.ts';
 
 export const afterCoverage = 'local facts written after a fact of the peer on the same entity';
+/** What the host worker alone can list. */
+export const tombstoneCoverage = 'tombstones of the peer';
 export const recallCoverage = "callers that recalled the peer's facts";
 
 /** Which peers may have pulled the peer's facts from us. */

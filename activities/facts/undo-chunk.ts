@@ -8,7 +8,7 @@ import type { Fact } from '../../src/stigmem/wire.ts';
 import { assertBoundNode, cancelSignal, effectKey, type Deps } from '../deps.ts';
 import { StepFailure } from '../failures.ts';
 import { beat } from '../heartbeat.ts';
-import { scopeOf } from './shape.ts';
+import { counterConfidence, scopeOf } from './shape.ts';
 import type { UndoLine } from './undo-log.ts';
 
 /**
@@ -23,9 +23,6 @@ const refusals = {
 const knownForMs = 500;
 /** A node's answer to a retraction names its origins; more than this many would bloat the row. */
 const maxOrigins = 500;
-
-/** Above 0, so that it counts beside the fact it is against; far below whatever an honest writer states. */
-const counterConfidence = 0.01;
 
 /** Does it take a statement of ours: a retraction, or one against the card of what the host worker suppressed? */
 function isStated({ action, counter }: JudgedFact): boolean {
@@ -68,7 +65,8 @@ export class Undoer {
 
   /** Acts on one fact. Throws what concerns all facts: an outage, a rate limit, a key without rights. */
   async act(fact: JudgedFact): Promise<UndoLine> {
-    const base = { id: fact.id, entity: fact.entity, relation: fact.relation, scope: fact.scope, action: fact.action };
+    const { id, entity, relation, scope, action, derivedFrom } = fact;
+    const base = { id, entity, relation, scope, action, ...(derivedFrom === undefined ? {} : { derivedFrom }) };
     try {
       if (isStated(fact)) {
         const made = await this.#state(fact);

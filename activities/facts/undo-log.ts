@@ -18,6 +18,8 @@ export const UndoLine = z.object({
   retraction: z.string().optional(),
   /** By the node's clock. */
   at: z.string().optional(),
+  /** Of a fact that is not the peer's. */
+  derivedFrom: z.string().optional(),
   note: z.string(),
 });
 export type UndoLine = z.infer<typeof UndoLine>;

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { canonicalJson, sha256Id } from '../../src/contract/canonical.ts';
 import type { Coverage, Residual } from '../../src/contract/schemas.ts';
 import type { IncidentRef, PeerRef, StepResult } from '../../src/contract/steps.ts';
-import { tripleKey, type Collection } from '../../src/policy/facts.ts';
+import { tripleKey, valueId, type Collection } from '../../src/policy/facts.ts';
 import { collectQuarantine } from '../../src/stigmem/paging.ts';
 import { assertBoundNode, cancelSignal, effectKey, evidenceOf, headOf, seal, type Deps } from '../deps.ts';
 import { beat } from '../heartbeat.ts';
@@ -71,6 +71,8 @@ export async function askAgain(deps: Deps, ref: IncidentRef, peer: PeerRef | nul
   add('facts of others that were visible before and are hidden now', 'undoing hid them: look at the evidence', ours.newlyHidden.length);
   add('facts of the peer that still wait in quarantine', 'a pending fact hides others and shows in synthesize', pending.length);
   const unanswered = [...answers.flatMap((answer) => answer.unanswered), ...synthesis.unanswered, ...ours.unanswered];
+  const alsoSaid = touched.flatMap(({ facts }) => facts.filter((fact) => fact.alsoSaid)).length;
+  add('undone facts that others say as well', 'theirs stand and are recalled as before: the plan names them', alsoSaid);
   add('questions that the node did not answer', unanswered[0]?.slice(0, 300) ?? '', unanswered.length);
   const held = undone.filter(({ action }) => action === 'hold').length;
 
@@ -129,6 +131,7 @@ function affordable(touched: readonly Touched[]): readonly Touched[] {
 /** By entity and scope, so that a burst on one entity costs what one fact costs. */
 function group(acted: readonly UndoLine[], collection: Collection | undefined): Touched[] {
   const facts = new Map(collection?.facts.map((seen) => [seen.id, seen.fact]));
+  const said = new Set(collection?.others.map(({ entity, relation, scope, says }) => JSON.stringify([entity, relation, scope, says])));
   const groups = new Map<string, Touched & { facts: Touched['facts'][number][] }>();
   for (const { id, entity, relation, scope: name } of acted) {
     const fact = facts.get(id) ?? null;
@@ -136,7 +139,8 @@ function group(acted: readonly UndoLine[], collection: Collection | undefined): 
     const scope = scopeOf(name) ?? 'company';
     const key = tripleKey(entity, '', scope);
     const one = groups.get(key) ?? { entity, scope, facts: [] };
-    one.facts.push({ id, relation, value: text(fact?.value.v), cid: fact?.cid ?? null });
+    const alsoSaid = fact !== null && said.has(JSON.stringify([entity, relation, name, valueId(fact.value)]));
+    one.facts.push({ id, relation, value: text(fact?.value.v), cid: fact?.cid ?? null, alsoSaid });
     groups.set(key, one);
   }
   return [...groups].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, touched]) => touched);

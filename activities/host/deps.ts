@@ -4,6 +4,7 @@ import type { Effect, Operation } from '../../src/host/effect.ts';
 import type { Origin } from '../../src/host/facts.ts';
 import { readHostNode } from '../../src/host/schema.ts';
 import type { SnapshotSettings } from '../../src/host/snapshot.ts';
+import type { Signer } from '../../src/host/tombstones.ts';
 import type { TrustSettings } from '../../src/host/trust.ts';
 import { HostSchemaError } from '../../src/host/database.ts';
 import type { HostThere, IncidentRef, PeerRef } from '../../src/contract/steps.ts';
@@ -53,7 +54,12 @@ export function holderOf(peer: PeerRef): { holds: (entity: string) => boolean; d
   };
 }
 
-/** Whose facts are the peer's. */
+/** Whose tombstones are the peer's: what one of its names signed, and what it brought. */
+export function signerOf(peer: PeerRef): Signer {
+  return { signs: holderOf(peer).holds, nodeIds: peer.nodeIds };
+}
+
+/** Whose facts are the peer's: what it delivered or sent through others. */
 export function originOf({ nodeIds, entityUri }: PeerRef): Origin {
   return { nodeIds, entityUris: entityUri === '' ? [] : [entityUri] };
 }

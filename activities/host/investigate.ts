@@ -9,9 +9,10 @@ import { readTombstones } from '../../src/host/tombstones.ts';
 import { derivedFrom, recallersSince, writtenHereSince } from '../../src/host/traces.ts';
 import { vanishing, vanishingPage, type Vanishing } from '../../src/host/vanishing.ts';
 import { effectKey, headOf, seal } from '../deps.ts';
+import { writersOf } from '../facts/by-key.ts';
 import type { HostLine } from '../facts/host-listing.ts';
 import { beat } from '../heartbeat.ts';
-import { assertServes, effectOf, holderOf, originOf, type HostDeps } from './deps.ts';
+import { assertServes, effectOf, holderOf, originOf, signerOf, type HostDeps } from './deps.ts';
 
 interface OfPeer {
   readonly ref: IncidentRef;
@@ -35,7 +36,7 @@ export function hostInvestigateActivities(deps: HostDeps) {
       const holder = holderOf(peer);
       const access = await readAccess(deps.database, holder);
       await seal(deps, ref, 'captureHost access', 'access', access);
-      const tombstones = await readTombstones(deps.database, { signs: holder.holds, nodeIds: peer.nodeIds });
+      const tombstones = await readTombstones(deps.database, signerOf(peer));
       await seal(deps, ref, 'captureHost tombstones', 'tombstones', tombstones);
       const coverage: Coverage[] = [];
       let rows = 0;
@@ -55,24 +56,26 @@ export function hostInvestigateActivities(deps: HostDeps) {
       return { done: 0, detail: `${rows} rows that the node deletes by itself sealed`, coverage, evidence: headOf(sealed) };
     },
 
-    /** All that the peer delivered or that came from it through others, by query, and what stands around it; sealed as NDJSON. */
-    async listFacts({ ref, peer }: OfPeer): Promise<HostListing> {
+    /**
+     * All that the peer delivered, that came from it through others or that its keys wrote here, by query, what stands
+     * around it, and its tombstones; sealed as NDJSON.
+     * @param ours - our own node's entity: nothing written under it is taken for the peer's
+     */
+    async listFacts({ ref, peer, ours = '' }: OfPeer & { readonly ours?: string }): Promise<HostListing> {
       await assertServes(deps, ref);
       const walked = { facts: 0 };
-      const sealed = await seal(deps, { ...ref, phase: 'investigate' }, 'listFacts', 'facts', linesOf(deps, peer, walked));
+      const sealed = await seal(deps, { ...ref, phase: 'investigate' }, 'listFacts', 'facts', linesOf(deps, peer, ours, walked));
       return { evidenceId: sealed.id, facts: walked.facts, evidence: headOf(sealed) };
     },
   };
 }
 
-async function* linesOf(deps: HostDeps, peer: PeerRef, walked: { facts: number }): AsyncGenerator<HostLine> {
+async function* linesOf(deps: HostDeps, peer: PeerRef, ours: string, walked: { facts: number }): AsyncGenerator<HostLine> {
   const { database } = deps;
-  const origin = originOf(peer);
+  const writers = writersOf(peer, ours);
+  const origin = { ...originOf(peer), writers };
   const counted = await countFacts(database, origin);
-  const sources = await localSources(
-    database,
-    [peer.entityUri, ...peer.nodeIds].filter((name) => name !== ''),
-  );
+  const sources = await localSources(database, writers);
   yield { kind: 'listing', counted, localSources: sources };
   const ids = new Set<string>();
   const entities = new Set<string>();
@@ -91,6 +94,7 @@ async function* linesOf(deps: HostDeps, peer: PeerRef, walked: { facts: number }
   }
   for await (const row of walkNeighbours(database, origin)) yield { kind: 'other', row };
   for (const derived of await derivedFrom(database, ids)) yield { kind: 'derived', derived };
+  for (const row of await readTombstones(database, signerOf(peer))) yield { kind: 'tombstone', row };
   if (first === null) return;
   for (const recaller of await recallersSince(database, [...scopes], first)) yield { kind: 'recaller', recaller };
   for (const { id, entity, source } of await writtenHereSince(database, [...entities], first)) yield { kind: 'after', id, entity, source };

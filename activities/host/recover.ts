@@ -1,12 +1,13 @@
-import type { HostDone, IncidentRef, PlanRef } from '../../src/contract/steps.ts';
+import type { HostDone, IncidentRef, PeerRef, PlanRef } from '../../src/contract/steps.ts';
 import { cardsAtOnce, coverCards } from '../../src/host/cards.ts';
 import { suppressAtOnce, suppressFacts } from '../../src/host/suppress.ts';
+import { liftTombstones, readTombstones } from '../../src/host/tombstones.ts';
 import { assertApprovedHere } from '../approved.ts';
 import { headOf, seal } from '../deps.ts';
 import { readPlan } from '../facts/plans.ts';
 import { sealUndone, type UndoLine } from '../facts/undo-log.ts';
 import { beat } from '../heartbeat.ts';
-import { assertServes, effectOf, type HostDeps } from './deps.ts';
+import { assertServes, effectOf, signerOf, type HostDeps } from './deps.ts';
 
 /** Changes between two seals. */
 const changesAtOnce = 10;
@@ -66,6 +67,32 @@ export function hostRecoverActivities(deps: HostDeps) {
         if (lines.length > 0) sealed = await sealUndone(deps, ref, plan.planHash, `host ${wanted} from ${from}`, lines);
       }
       return { done, detail: `${done} facts expired on the host${missing > 0 ? `, ${missing} not there` : ''}`, evidence: headOf(sealed) };
+    },
+
+    /** Lifts the tombstones of the approved plan that it lifts, and reads back from the database that none of them counts any more. */
+    async liftTombstones({ ref, peer, plan, approvedInRun }: HostUndoInput & { readonly peer: PeerRef }): Promise<HostDone> {
+      await assertServes(deps, ref);
+      assertApprovedHere(approvedInRun);
+      const wanted = (await readPlan(deps, ref, plan)).filter(({ action }) => action === 'lift');
+      const ids = new Set(wanted.map(({ id }) => id));
+      const signer = signerOf(peer);
+      const before = (await readTombstones(deps.database, signer)).filter(({ id }) => ids.has(id));
+      const sealed = await seal(deps, ref, `tombstones before ${plan.planHash}`, 'tombstones', before);
+      if (ref.mode === 'drill') return { done: 0, detail: `DRILL: would lift ${wanted.length} tombstones`, evidence: headOf(sealed) };
+      // Of the plan, not of the attempt: the same again lifts nothing twice.
+      const { record } = await liftTombstones(deps.database, effectOf(ref, 'undoFacts', 'liftTombstones', plan.planHash), signer, ids);
+      const lifted = new Set(record.ids);
+      const standing = new Set((await readTombstones(deps.database, signer)).map(({ id }) => id));
+      const lines = wanted.map(({ id, entity, relation, scope, action }): UndoLine => {
+        const base = { id, entity, relation, scope, action, at: ref.at };
+        if (standing.has(id)) return { ...base, outcome: 'wrong', note: 'its revocation was written, and it still counts' };
+        return lifted.has(id)
+          ? { ...base, outcome: 'done', note: 'lifted on the host' }
+          : { ...base, outcome: 'refused', note: 'the database has no such tombstone that counts' };
+      });
+      const after = await sealUndone(deps, ref, plan.planHash, 'host lift', lines);
+      const done = lines.filter(({ outcome }) => outcome === 'done').length;
+      return { done, detail: `${done} of ${wanted.length} tombstones lifted on the host, read back`, evidence: headOf(after) };
     },
 
     /** The memory cards of what was suppressed or rejected, without it: last, since each statement of ours makes the node build them anew. */

@@ -4,6 +4,7 @@ import { restoreAccess } from '../../src/host/access.ts';
 import { effectsOf, recorded, type Operation } from '../../src/host/effect.ts';
 import { PeersRevoked, reinstatePeers } from '../../src/host/peers.ts';
 import { restoreFacts, suppressAtOnce, suppressFacts } from '../../src/host/suppress.ts';
+import { hideAgain } from '../../src/host/tombstones.ts';
 import { raiseTrust } from '../../src/host/trust.ts';
 import { assertApprovedHere } from '../approved.ts';
 import { firstSealed, headOf, seal } from '../deps.ts';
@@ -37,29 +38,35 @@ export function hostRestoreActivities(deps: HostDeps) {
   };
 
   return {
-    /** Trust rules off, keys, tokens and memberships given back, suppressed facts shown again. */
+    /** Trust rules off, keys, tokens and memberships given back, suppressed facts shown again, lifted tombstones back. */
     async restoreOnHost({ ref, approvedInRun, readBack }: HostRestoreInput): Promise<HostDone> {
       await assertServes(deps, ref);
       assertApprovedHere(approvedInRun);
-      if (readBack || ref.mode === 'drill') return stillStanding(deps, ref, [pairs.trust, pairs.access, pairs.facts]);
+      if (readBack || ref.mode === 'drill') return stillStanding(deps, ref, [pairs.trust, pairs.access, pairs.facts, pairs.tombstones]);
       const { database } = deps;
       const raised = await undoAll(ref, pairs.trust, (effect) => raiseTrust(database, effect));
       const access = await undoAll(ref, pairs.access, (effect) => restoreAccess(database, effect));
       const facts = await undoAll(ref, pairs.facts, (effect) => restoreFacts(database, effect));
+      const tombstones = await undoAll(ref, pairs.tombstones, (effect) => hideAgain(database, effect));
       const statements = await expireStatements(deps, ref);
-      const sealed = await seal(deps, ref, 'restored on the host', 'restored', { raised, access, facts, statements });
+      const sealed = await seal(deps, ref, 'restored on the host', 'restored', { raised, access, facts, tombstones, statements });
       // Another effect of this very incident may have held it until its own turn came.
-      const free = new Set([...access.flatMap((one) => one.back), ...facts.flatMap((one) => one.restored)]);
-      const held = new Set([...access, ...facts].flatMap((one) => one.held).filter((id) => !free.has(id))).size;
+      const free = new Set([
+        ...access.flatMap((one) => one.back),
+        ...facts.flatMap((one) => one.restored),
+        ...tombstones.flatMap(({ ids }) => ids),
+      ]);
+      const held = new Set([...access, ...facts, ...tombstones].flatMap((one) => one.held).filter((id) => !free.has(id))).size;
       const left = new Set(facts.flatMap((one) => one.left).filter((id) => !free.has(id))).size;
       const lost = new Set(access.flatMap((one) => one.lost).filter((id) => !free.has(id))).size;
       const sources = new Set(raised.flatMap((one) => one.sources)).size;
       const back = new Set(access.flatMap((one) => one.back)).size;
       const shown = new Set(facts.flatMap((one) => one.restored)).size;
+      const hidden = new Set(tombstones.flatMap(({ ids }) => ids)).size;
       const residual = [
         {
           what: 'things that another incident holds as well',
-          why: 'they stay revoked or suppressed until that one is dismissed',
+          why: 'they stay revoked, suppressed or lifted until that one is dismissed',
           count: held,
         },
         { what: 'suppressed facts that somebody changed since', why: 'their override is not ours any more, so it was left', count: left },
@@ -67,8 +74,8 @@ export function hostRestoreActivities(deps: HostDeps) {
         { what: 'counter-statements of ours', why: 'the node is append-only: they stay, expired and shown to nobody', count: statements },
       ].filter(({ count }) => count > 0);
       return {
-        done: sources + back + shown,
-        detail: `on the host: ${sources} trust rules off, ${back} keys, tokens, subscriptions and memberships back, ${shown} facts shown again`,
+        done: sources + back + shown + hidden,
+        detail: `on the host: ${sources} trust rules off, ${back} keys, tokens, subscriptions and memberships back, ${shown} facts shown again, ${hidden} tombstones count again`,
         residual,
         evidence: headOf(sealed),
       };
@@ -125,6 +132,7 @@ const pairs = {
   trust: { operation: 'lowerTrust', undo: 'raiseTrust' },
   access: { operation: 'revokeAccess', undo: 'restoreAccess' },
   facts: { operation: 'suppressFacts', undo: 'restoreFacts' },
+  tombstones: { operation: 'liftTombstones', undo: 'hideAgain' },
   peers: { operation: 'revokePeers', undo: 'reinstatePeers' },
 } as const satisfies Record<string, Pair>;
 const Before = z.object({ status: z.string() });

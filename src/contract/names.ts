@@ -69,8 +69,8 @@ export type StepOutcome = (typeof stepOutcomes)[number];
 export const ways = ['host', 'http', 'manual', 'none'] as const;
 export type Way = (typeof ways)[number];
 
-/** What the plan proposes for a fact. `suppress` needs the host worker. */
-export const factActions = ['suppress', 'retract', 'reject', 'hold', 'keep'] as const;
+/** What the plan proposes for a fact; `lift` for a tombstone. `suppress` and `lift` need the host worker. */
+export const factActions = ['suppress', 'retract', 'reject', 'lift', 'hold', 'keep'] as const;
 export type FactAction = (typeof factActions)[number];
 
 export const refusals = [

@@ -235,6 +235,8 @@ export const JudgedFact = PlanItem.extend({
   justification: z.string().optional(),
   /** Suppressed with no other live fact beside it: a counter-statement keeps its entity's card out of recall. */
   counter: z.boolean().optional(),
+  /** Not the peer's: id of the fact of the peer that it was derived from. Its owner decides. */
+  derivedFrom: z.string().optional(),
 });
 export type JudgedFact = z.infer<typeof JudgedFact>;
 

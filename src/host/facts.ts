@@ -30,20 +30,29 @@ export const HostFact = z.object({
   override_valid_until: Text,
   override_confidence: z.number().nullable(),
   arrived_at: Text,
+  /** The entity whose key wrote it, of one that was written here; absent in what was sealed before it was asked for. */
+  written_by: Text.default(null),
 });
 export type HostFact = z.infer<typeof HostFact>;
 
-/** Whose facts: what they delivered, and what came from them through others. */
+/** Whose facts: what they delivered, what came from them through others, and what they wrote here with keys of our node. */
 export interface Origin {
   readonly nodeIds: readonly string[];
   readonly entityUris: readonly string[];
+  /** Entities whose keys count as theirs. */
+  readonly writers?: readonly string[];
 }
+
+/** The node's own record of who wrote a fact here. */
+const written = "a.event_type = 'fact_write'";
 
 const own = Object.keys(HostFact.shape).slice(0, Object.keys(HostFact.shape).indexOf('quarantine_status'));
 const select = `SELECT ${own.map((name) => `f.${name}`).join(', ')},
     COALESCE(q.quarantine_status, f.quarantine_status) AS quarantine_status, COALESCE(q.quarantine_reason, f.quarantine_reason) AS quarantine_reason,
     o.valid_until AS override_valid_until, o.confidence AS override_confidence,
-    (SELECT MIN(m.timestamp) FROM facts m WHERE m.entity = f.id AND m.relation = 'stigmem:received_from' AND m.received_from IS NULL) AS arrived_at
+    CASE WHEN f.received_from IS NULL THEN (SELECT MIN(a.ts) FROM fact_audit_log a WHERE a.fact_id = f.id AND ${written})
+      ELSE (SELECT MIN(m.timestamp) FROM facts m WHERE m.entity = f.id AND m.relation = 'stigmem:received_from' AND m.received_from IS NULL) END AS arrived_at,
+    CASE WHEN f.received_from IS NULL THEN (SELECT MIN(a.entity_uri) FROM fact_audit_log a WHERE a.fact_id = f.id AND ${written}) END AS written_by
   FROM facts f
     LEFT JOIN fact_quarantine_status q ON q.fact_id = f.id
     LEFT JOIN fact_validity_overrides o ON o.fact_id = f.id`;
@@ -127,7 +136,7 @@ export async function localSources(database: HostDatabase, writers: readonly str
   const byKey =
     writers.length === 0
       ? ''
-      : `AND NOT EXISTS (SELECT 1 FROM fact_audit_log a WHERE a.fact_id = f.id AND a.event_type = 'fact_write' AND a.entity_uri IN (${placeholders(writers)}))`;
+      : `AND NOT EXISTS (SELECT 1 FROM fact_audit_log a WHERE a.fact_id = f.id AND ${written} AND a.entity_uri IN (${placeholders(writers)}))`;
   const rows = await database.read((session) =>
     session.rows(
       Source,
@@ -138,7 +147,7 @@ export async function localSources(database: HostDatabase, writers: readonly str
   return rows.map(({ source }) => source);
 }
 
-function whereOf({ nodeIds, entityUris }: Origin): { where: string; values: string[] } {
+function whereOf({ nodeIds, entityUris, writers = [] }: Origin): { where: string; values: string[] } {
   const parts: string[] = [];
   const values: string[] = [];
   for (const [column, wanted] of [
@@ -149,6 +158,11 @@ function whereOf({ nodeIds, entityUris }: Origin): { where: string; values: stri
     if (wanted.length === 0) continue;
     parts.push(`${column} IN (${placeholders(wanted)})`);
     values.push(...wanted);
+  }
+  if (writers.length > 0) {
+    const byKey = `SELECT a.fact_id FROM fact_audit_log a WHERE ${written} AND a.entity_uri IN (${placeholders(writers)})`;
+    parts.push(`(f.received_from IS NULL AND f.id IN (${byKey}))`);
+    values.push(...writers);
   }
   // Nobody: no fact.
   return parts.length === 0 ? { where: '1 = 0', values } : { where: parts.join(' OR '), values };

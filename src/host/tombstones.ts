@@ -3,7 +3,8 @@ import { sha256Id } from '../contract/canonical.ts';
 import type { HostDatabase, Session } from './database.ts';
 import { auditSource, once, recorded, standing, type Effect, type Made } from './effect.ts';
 
-const TombstoneRow = z.object({
+/** A tombstone as the node keeps it, but for its signature. */
+export const HostTombstone = z.object({
   id: z.string(),
   entity_uri: z.string(),
   scope: z.string(),
@@ -15,7 +16,7 @@ const TombstoneRow = z.object({
   received_from: z.string().nullable(),
   origin_node_id: z.string().nullable(),
 });
-export type HostTombstone = z.infer<typeof TombstoneRow>;
+export type HostTombstone = z.infer<typeof HostTombstone>;
 
 /** Ids of the tombstones that were lifted, by this incident or by one before it that still stands. */
 export const TombstonesLifted = z.object({ ids: z.array(z.string()) });
@@ -30,7 +31,7 @@ export interface Signer {
   readonly nodeIds: readonly string[];
 }
 
-const columns = Object.keys(TombstoneRow.shape)
+const columns = Object.keys(HostTombstone.shape)
   .map((name) => `t.${name}`)
   .join(', ');
 /** Came by federation: what was signed here is nobody else's. Of one that the peer sent itself the row does not say who did. */
@@ -45,15 +46,20 @@ export async function readTombstones(database: HostDatabase, signer: Signer): Pr
 }
 
 /**
- * Lifts them, as the node takes a revocation: by the same signer. It is unsigned, which no other node believes, and
+ * Lifts those of them that are wanted, as the node takes a revocation: by the same signer. It is unsigned, which no other node believes, and
  * kept as come from the peer, so that ours is not asked for it. The node notices within a minute.
  */
-export async function liftTombstones(database: HostDatabase, effect: Effect, signer: Signer): Promise<Made<TombstonesLifted>> {
+export async function liftTombstones(
+  database: HostDatabase,
+  effect: Effect,
+  signer: Signer,
+  wanted: ReadonlySet<string>,
+): Promise<Made<TombstonesLifted>> {
   const [from] = signer.nodeIds;
   if (from === undefined) throw new RangeError('expected a node_id of the peer, came none');
   return once(database, effect, TombstonesLifted, async (session) => {
     await session.lock('tombstone_revocations');
-    const found = await tombstonesOf(session, signer);
+    const found = (await tombstonesOf(session, signer)).filter(({ id }) => wanted.has(id));
     const before = await standing(session, lifts, TombstonesLifted);
     const now = new Date().toISOString();
     for (const { id, signed_by: by } of found) {
@@ -68,7 +74,7 @@ export async function liftTombstones(database: HostDatabase, effect: Effect, sig
         from,
       );
     }
-    return { ids: [...new Set([...found.map(({ id }) => id), ...before.flatMap(({ ids }) => ids)])] };
+    return { ids: [...new Set([...found.map(({ id }) => id), ...before.flatMap(({ ids }) => ids.filter((id) => wanted.has(id)))])] };
   });
 }
 
@@ -90,7 +96,7 @@ export async function hideAgain(database: HostDatabase, effect: Effect & { reado
 }
 
 async function tombstonesOf(session: Session, { signs, nodeIds }: Signer): Promise<HostTombstone[]> {
-  const found = await session.rows(TombstoneRow, `${foreign} AND ${active} ORDER BY t.id`);
+  const found = await session.rows(HostTombstone, `${foreign} AND ${active} ORDER BY t.id`);
   const isTheirs = (id: string | null): boolean => id !== null && nodeIds.includes(id);
   return found.filter((one) => signs(one.signed_by) || isTheirs(one.received_from) || isTheirs(one.origin_node_id));
 }

@@ -4,9 +4,9 @@ import { JudgedFact } from '../contract/schemas.ts';
 export interface PlanFacts {
   /** Scopes of facts that are not kept, sorted. */
   readonly scopes: readonly string[];
-  /** At most 20 fact ids that are not kept. */
+  /** At most 20 ids of facts of the peer that are not kept. */
   readonly examples: readonly string[];
-  /** Facts that are not kept. */
+  /** Facts of the peer that are not kept. */
   readonly affected: number;
   /** Lines that are no judged fact: the scopes may be incomplete. */
   readonly unreadable: number;
@@ -22,16 +22,18 @@ export async function readPlanFacts(lines: AsyncIterable<unknown>): Promise<Plan
   let affected = 0;
   let unreadable = 0;
   for await (const line of lines) {
-    const parsed = JudgedFact.pick({ id: true, scope: true, action: true }).safeParse(line);
+    const parsed = JudgedFact.pick({ id: true, scope: true, action: true, derivedFrom: true }).safeParse(line);
     if (!parsed.success) {
       unreadable += 1;
       continue;
     }
-    const { id, scope, action } = parsed.data;
-    if (action === 'keep') continue;
-    affected += 1;
+    const { id, scope, action, derivedFrom } = parsed.data;
+    if (action === 'keep' || action === 'lift') continue;
     // A fact in quarantine shows no scope to anybody over HTTP.
     if (scope !== '' && scopes.size < maxScopes) scopes.add(scope);
+    // What others made of it may be read where the fact itself is not, but it is none of the peer's.
+    if (derivedFrom !== undefined) continue;
+    affected += 1;
     if (examples.length < maxExamples) examples.push(id);
   }
   return { scopes: [...scopes].toSorted(), examples, affected, unreadable };

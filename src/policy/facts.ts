@@ -19,6 +19,10 @@ export const SeenFact = z.object({
   quarantine: QuarantineEntry.nullable(),
   /** By our own node's clock; null when neither its note of receipt nor its stamp could be read. */
   arrivedAt: z.string().nullable(),
+  /** Not delivered but written here: the entity of the peer whose API key did it. */
+  writtenBy: z.string().optional(),
+  /** When it had expired before it was collected, as the node counts: an override before its own end. */
+  expiredAt: z.string().nullable().optional(),
 });
 export type SeenFact = z.infer<typeof SeenFact>;
 
@@ -32,12 +36,34 @@ export const OtherFact = z.object({
   receivedFrom: z.string().nullable(),
   /** Is it missing from the default query right now? null: not asked. */
   hidden: z.boolean().nullable(),
+  /** {@link valueId} of what it says; absent where that was not shown. */
+  says: z.string().optional(),
 });
 export type OtherFact = z.infer<typeof OtherFact>;
 
 /** What was built on a fact of the peer, as far as it says so itself. */
-export const DerivedFact = z.object({ id: z.string(), from: z.string(), source: z.string(), entity: z.string() });
+export const DerivedFact = z.object({
+  id: z.string(),
+  from: z.string(),
+  source: z.string(),
+  entity: z.string(),
+  relation: z.string().default(''),
+  scope: z.string().default(''),
+  receivedFrom: z.string().nullable().default(null),
+});
 export type DerivedFact = z.infer<typeof DerivedFact>;
+
+/** A tombstone that the peer signed or brought: it hides an entity on our node. */
+export const SeenTombstone = z.object({
+  id: z.string(),
+  entity: z.string(),
+  scope: z.string(),
+  signedBy: z.string(),
+  receivedFrom: z.string().nullable(),
+  createdAt: z.string(),
+  reason: z.string().nullable(),
+});
+export type SeenTombstone = z.infer<typeof SeenTombstone>;
 
 /** All that a judgement rests on: collected once, sealed, judged from there. */
 export interface Collection {
@@ -48,6 +74,8 @@ export interface Collection {
   /** Fact id to the ids of the audit events that let it out of quarantine. */
   readonly promoted: ReadonlyMap<string, readonly string[]>;
   readonly derived: readonly DerivedFact[];
+  /** Known to the host worker alone. */
+  readonly tombstones: readonly SeenTombstone[];
   /** Sources that local writers use. */
   readonly localSources: ReadonlySet<string>;
   /** When the fence went up, by our node's clock; null when that is not known. */
@@ -77,6 +105,11 @@ export interface RuleContext {
   /** Ids of facts that came in a burst, with the words for it. */
   readonly bursts: ReadonlyMap<string, string>;
   readonly othersOn: (fact: SeenFact) => readonly OtherFact[];
+  /** How many more facts of the peer state something on its triple. */
+  readonly theirsOn: (fact: SeenFact) => number;
+  readonly derivedFrom: (fact: SeenFact) => readonly DerivedFact[];
+  /** Our own retraction of it, if there is one. */
+  readonly retractedBy: (fact: SeenFact) => string | undefined;
   /** When the peer turned: said by an operator, or the first arrival that no honest node could have sent. */
   readonly turnedAtMs: number | null;
   /** First suspicious event in the audit; weaker, since set-up and outages write such events too. */
@@ -92,6 +125,16 @@ export function tripleKey(entity: string, relation: string, scope: string): stri
 export function isOfPeer(fact: Pick<SeenFact, 'receivedFrom' | 'originNodeId'>, nodeIds: ReadonlySet<string>): boolean {
   const { receivedFrom, originNodeId } = fact;
   return (receivedFrom !== null && nodeIds.has(receivedFrom)) || (originNodeId !== null && nodeIds.has(originNodeId));
+}
+
+/** Did it expire by what its writer said, and not by an override on our node? Over HTTP the two can't be told apart. */
+export function hasOwnEnd({ expiredAt, fact }: Pick<SeenFact, 'expiredAt' | 'fact'>): boolean {
+  return typeof expiredAt === 'string' && fact?.valid_until === expiredAt;
+}
+
+/** What a fact says, whoever says it and whatever type they give it: text or string is the same to a reader. */
+export function valueId(value: Fact['value']): string {
+  return sha256Id(canonicalJson(value.v ?? null));
 }
 
 /** Arrival in milliseconds, or null. */

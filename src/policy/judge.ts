@@ -9,12 +9,15 @@ import {
   isOfPeer,
   tripleKey,
   type Collection,
+  type DerivedFact,
   type OtherFact,
   type PeerNames,
   type RuleContext,
   type SeenFact,
 } from './facts.ts';
 import type { Finding, Rule } from './rule.ts';
+import { judgeDerived, judgeTombstones } from './beside.ts';
+import { kindRules } from './rules-kind.ts';
 import { rules } from './rules.ts';
 import { chooseWay, oursWords, type WaysThere } from './way.ts';
 
@@ -31,7 +34,7 @@ export interface JudgeInput {
 }
 
 export interface Judgement {
-  /** Sorted by id; facts that are not the peer's are not among them. */
+  /** Sorted by id: the peer's facts, what others derived from those that are undone, and the peer's tombstones. */
   readonly judged: readonly JudgedFact[];
   readonly firstSuspicious: FirstBad | null;
 }
@@ -43,20 +46,30 @@ const maxEvidence = 20;
 export function judgeFacts(input: JudgeInput): Judgement {
   const { collection, peer, firstBad } = input;
   const isByEntity = ({ originEntityUri: uri }: SeenFact): boolean => typeof uri === 'string' && peer.entityUris.has(uri);
-  const facts = collection.facts.filter((fact) => isOfPeer(fact, peer.nodeIds) || isByEntity(fact));
-  const othersOn = othersIndex(collection.others);
-  const untimed = contextOf(input, facts, othersOn, null);
-  const marked = earliest(facts, (fact) => rules.some((rule) => rule.marksTurn && rule.judge(fact, untimed) !== undefined));
-  const turnedBy = marked === null ? null : startOfDelivery(facts, marked);
+  const facts = collection.facts.filter((fact) => isOfPeer(fact, peer.nodeIds) || isByEntity(fact) || fact.writtenBy !== undefined);
+  const relations = relationsOf(collection, facts);
+  const { othersOn } = relations;
+  const untimed = contextOf(input, facts, relations, null);
+  // A key may have been lent, and may do what a delivery may not: it does not tell when the peer's node turned.
+  const delivered = facts.filter(({ writtenBy }) => writtenBy === undefined);
+  const marked = earliest(delivered, (fact) => rules.some((rule) => rule.marksTurn && rule.judge(fact, untimed) !== undefined));
+  const turnedBy = marked === null ? null : startOfDelivery(delivered, marked);
   const saidMs = firstBad?.from === 'operator' ? instantMs(firstBad.at) : null;
-  const context = contextOf(input, facts, othersOn, lower(turnedBy, saidMs));
+  const context = contextOf(input, facts, relations, lower(turnedBy, saidMs));
   // Where nothing marks a turn, the earliest fact that would be undone at all is what there is.
   const suspiciousMs = turnedBy ?? earliest(facts, (fact) => isUndone(findingsOf(fact, context)));
-  const judged = facts.map((fact) => judgeOne(fact, context, input)).sort((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0));
+  const judged = facts.map((fact) => judgeOne(fact, context, input));
+  const undone = new Set(judged.flatMap(({ id, action }) => (action === 'keep' ? [] : [id])));
+  const beside = [...judgeDerived(undone, input), ...judgeTombstones(input)];
+  const byHost = withFewCounters(judged.sort(byId), new Set(facts.filter((fact) => othersOn(fact).length > 0).map(({ id }) => id)));
   return {
-    judged: withFewCounters(judged, new Set(facts.filter((fact) => othersOn(fact).length > 0).map(({ id }) => id))),
+    judged: beside.length === 0 ? byHost : [...byHost, ...beside].sort(byId),
     firstSuspicious: suspiciousMs === null ? null : { at: new Date(suspiciousMs).toISOString(), from: 'arrival' },
   };
+}
+
+function byId(a: JudgedFact, b: JudgedFact): number {
+  return a.id < b.id ? -1 : a.id > b.id ? 1 : 0;
 }
 
 /** The order within one delivery is the attacker's choice: what came in the same go as the first bad fact came with it. */
@@ -87,17 +100,19 @@ function judgeOne(seen: SeenFact, context: RuleContext, { collection, evidenceId
   const others = context.othersOn(seen);
   const evidence = [evidenceId, ...new Set(found.flatMap(({ finding }) => finding.evidence ?? []))].slice(0, maxEvidence);
   const base = { id, entity, relation, scope: seen.fact?.scope ?? '', evidence, contentHash: contentHash(seen) };
-  const words = found.map(({ finding }) => finding.reason).join('; ');
   if (!isUndone(found)) {
+    const words = found.map(({ finding }) => finding.reason).join('; ');
     const only = found.length === 0 ? 'no rule finds anything' : `${words}; that alone is not enough`;
     const reason = `benign: ${arrivalWords(seen, context)}; ${only}`.slice(0, maxReason);
     const rule = found.length === 0 ? 'benign' : names(found);
     return { ...base, action: 'keep', way: 'none', rule, reason, ours: oursWords(others, 'stays as it is') };
   }
   const { action, way, why, ours, counter } = chooseWay(seen, { others, retractedBy: collection.retracted.get(id) }, ways);
+  const kinds = findingsOf(seen, context, kindRules);
+  const words = [...found, ...kinds].map(({ finding }) => finding.reason).join('; ');
   // The way comes last and is never cut: it holds the operation to do by hand.
   const reason = `${words.slice(0, maxReason - why.length)}. ${action}: ${why}`;
-  return { ...base, action, way, rule: names(found), reason, ours, ...(counter === undefined ? {} : { counter }) };
+  return { ...base, action, way, rule: names([...found, ...kinds]), reason, ours, ...(counter === undefined ? {} : { counter }) };
 }
 
 /** Each is a write of the node's hourly quota: with more, what is suppressed at once would not be over for hours. */
@@ -130,8 +145,8 @@ function arrivalWords({ arrivedAt }: SeenFact, { turnedAtMs }: RuleContext): str
     : `it arrived ${arrivedAt}, before the peer turned`;
 }
 
-function findingsOf(fact: SeenFact, context: RuleContext): Found[] {
-  return rules.flatMap((rule) => {
+function findingsOf(fact: SeenFact, context: RuleContext, of: readonly Rule[] = rules): Found[] {
+  return of.flatMap((rule) => {
     const finding = rule.judge(fact, context);
     return finding === undefined ? [] : [{ rule, finding }];
   });
@@ -147,19 +162,18 @@ function names(found: readonly Found[]): string {
   return found.map(({ rule }) => rule.name).join('+');
 }
 
-function contextOf(
-  input: JudgeInput,
-  facts: readonly SeenFact[],
-  othersOn: RuleContext['othersOn'],
-  turnedAtMs: number | null,
-): RuleContext {
+function contextOf(input: JudgeInput, facts: readonly SeenFact[], relations: Relations, turnedAtMs: number | null): RuleContext {
   const { collection, policy, peer, ourEntityUri, firstBad } = input;
+  const { triples, derived } = relations;
   return {
     policy,
     peer,
     ourEntityUri,
-    othersOn,
     turnedAtMs,
+    othersOn: relations.othersOn,
+    theirsOn: (seen) => (triples.get(ownTriple(seen)) ?? 0) - (isStated(seen) ? 1 : 0),
+    derivedFrom: ({ id }) => derived.get(id) ?? [],
+    retractedBy: ({ id }) => collection.retracted.get(id),
     localSources: collection.localSources,
     promoted: collection.promoted,
     fencedAtMs: instantMs(collection.fencedAt),
@@ -199,8 +213,35 @@ function burstsIn(facts: readonly SeenFact[], burst: Policy['burst']): Map<strin
   return found;
 }
 
-function grouped(others: readonly OtherFact[], keyOf: (other: OtherFact) => string): Map<string, OtherFact[]> {
-  const groups = new Map<string, OtherFact[]>();
+/** What stands around the peer's facts, found once for all of them. */
+interface Relations {
+  readonly othersOn: RuleContext['othersOn'];
+  /** How many live facts of the peer stand on a triple. */
+  readonly triples: ReadonlyMap<string, number>;
+  readonly derived: ReadonlyMap<string, readonly DerivedFact[]>;
+}
+
+function relationsOf({ others, derived }: Collection, facts: readonly SeenFact[]): Relations {
+  const triples = new Map<string, number>();
+  for (const seen of facts) {
+    if (!isStated(seen)) continue;
+    const key = ownTriple(seen);
+    triples.set(key, (triples.get(key) ?? 0) + 1);
+  }
+  return { othersOn: othersIndex(others), triples, derived: grouped(derived, ({ from }) => from) };
+}
+
+/** Does it state something, as a retraction does not? */
+function isStated({ fact }: SeenFact): boolean {
+  return fact !== null && fact.confidence > 0;
+}
+
+function ownTriple({ entity, relation, fact }: SeenFact): string {
+  return tripleKey(entity, relation, fact?.scope ?? '');
+}
+
+function grouped<T>(others: readonly T[], keyOf: (other: T) => string): Map<string, T[]> {
+  const groups = new Map<string, T[]>();
   for (const other of others) {
     const group = groups.get(keyOf(other));
     if (group) group.push(other);

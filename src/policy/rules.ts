@@ -13,8 +13,9 @@ const contentRules: readonly Rule[] = [
     weight: 'alone',
     marksTurn: true,
     why: 'The peer was never granted the scope, so the fact is outside the federation contract whatever it says.',
-    judge: ({ fact }, { peer }) => {
-      if (fact === null || peer.allowedScopes.size === 0 || peer.allowedScopes.has(fact.scope)) return undefined;
+    judge: ({ fact, writtenBy }, { peer }) => {
+      // What its keys may write is another grant.
+      if (fact === null || writtenBy !== undefined || peer.allowedScopes.size === 0 || peer.allowedScopes.has(fact.scope)) return undefined;
       return { reason: `scope ${fact.scope} was never granted to the peer (granted: ${[...peer.allowedScopes].join(', ')})` };
     },
   },
@@ -36,8 +37,8 @@ const contentRules: readonly Rule[] = [
     weight: 'alone',
     marksTurn: true,
     why: 'Notes of receipt are written by each node for itself and never federate; a delivered one is a forgery.',
-    judge: ({ relation, receivedFrom, entity }) =>
-      relation === RECEIVED_FROM && receivedFrom !== null
+    judge: ({ relation, receivedFrom, writtenBy, entity }) =>
+      relation === RECEIVED_FROM && (receivedFrom !== null || writtenBy !== undefined)
         ? { reason: `it passes itself off as our node's own note on who sent ${short(entity)}` }
         : undefined,
   },
@@ -82,6 +83,15 @@ const contentRules: readonly Rule[] = [
     marksTurn: false,
     why: 'A node normalises what its own writers post, so an honest one has no such entity; it looks like one of ours and is none.',
     judge: ({ entity }) => (isUnnormalised(entity) ? { reason: `entity ${short(entity)} is not in the form a node stores` } : undefined),
+  },
+  {
+    name: 'writtenWithItsKey',
+    serves: contractText,
+    weight: 'content',
+    marksTurn: false,
+    why: "A key of the peer's entity wrote it here, past the federation: damage from a peer that has turned, but what it wrote before may be honest.",
+    judge: ({ writtenBy }) =>
+      writtenBy === undefined ? undefined : { reason: `it was written here with an API key of ${short(writtenBy)}, an entity of the peer` },
   },
   {
     name: 'foreignSource',

@@ -1,7 +1,7 @@
 import type { FactAction, Way } from '../contract/names.ts';
 import { SCOPES } from '../stigmem/wire.ts';
 import { longestName, survivesNormalisation } from './entity.ts';
-import type { OtherFact, SeenFact } from './facts.ts';
+import { hasOwnEnd, type OtherFact, type SeenFact } from './facts.ts';
 
 /** How one fact would be undone, why that way, and what it does to facts that are not the peer's. */
 export interface ChosenWay {
@@ -38,8 +38,8 @@ export function chooseWay(
   if (ways.host) {
     const why = 'expired on the host, which takes it out of direct recall and brings ours back';
     const ours = oursWords(others, 'becomes visible again');
-    // The entity's card is built from raw rows, whatever expired: a second statement makes it contradictory, and recall skips it.
-    if (fact === null || fact.confidence <= 0 || others.length > 0 || !isPostable(seen))
+    // The entity's card is built from raw rows, whatever an override ended: a second statement makes it contradictory, and recall skips it.
+    if (fact === null || fact.confidence <= 0 || others.length > 0 || hasOwnEnd(seen) || !isPostable(seen))
       return { action: 'suppress', way: 'host', why, ours };
     return {
       action: 'suppress',
@@ -53,6 +53,7 @@ export function chooseWay(
   if (retractedBy !== undefined) return hold(`retracted already by ${retractedBy}; HTTP can do no more`);
   if (fact === null) return hold('the node shows it to nobody over HTTP');
   if (fact.confidence <= 0) return hold('it is a retraction itself, and retracting it changes nothing');
+  if (typeof seen.expiredAt === 'string') return hold('it has expired already; a retraction would take it out of nothing more');
   if (others.length > 0) return hold('a retraction would leave the facts beside it hidden');
   if (!survivesNormalisation(seen.entity)) return hold('POST would normalise its entity, and the retraction would hit another one');
   if (seen.relation === '' || seen.relation.length > longestName || !isScope(fact.scope))
@@ -84,7 +85,7 @@ function isScope(scope: string): boolean {
 }
 
 /** Exactly what to do on the node's machine. The id is the sender's choice, so it is quoted as SQL wants it. */
-function handOperation({ id }: SeenFact): string {
+export function handOperation({ id }: { readonly id: string }): string {
   const quoted = /^[\w:.-]{1,200}$/.test(id) ? `'${id}'` : "'<fact id as in the evidence, quotes doubled>'";
   return (
     'INSERT INTO fact_validity_overrides (fact_id, valid_until, reason, updated_at, updated_by) ' +

@@ -63,7 +63,7 @@ async function judge() {
       peer,
     },
   );
-  const listed = await readListing(await EvidenceStore.open(evidenceDir, ref.incident, at), evidenceId, peer);
+  const listed = await readListing(await EvidenceStore.open(evidenceDir, ref.incident, at), evidenceId);
   const collection = { ...listed, others: [], promoted: new Map<string, readonly string[]>(), fencedAt: null, unread: [] };
   const names = { nodeIds: new Set([nodeId]), entityUris: new Set<string>(), allowedScopes: new Set(peer.allowedScopes) };
   const began = performance.now();

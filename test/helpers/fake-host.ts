@@ -60,6 +60,7 @@ function fakeHostActivities(host: FakeHost): HostActivities {
     lowerTrustRules: done,
     pausePromotionJob: done,
     suppressFacts: done,
+    liftTombstones: done,
     coverCards: done,
     restoreOnHost: done,
     resumePromotionJob: done,

@@ -85,6 +85,7 @@ export function collection(facts: readonly SeenFact[], over: Partial<Collection>
     retracted: new Map(),
     promoted: new Map(),
     derived: [],
+    tombstones: [],
     localSources: new Set(),
     fencedAt: null,
     unread: [],

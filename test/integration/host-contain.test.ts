@@ -209,13 +209,18 @@ describe.each<Storage>(['sqlite', 'postgres'])('on %s', (storage) => {
       INSERT INTO fact_audit_log (id, fact_id, event_type, entity_uri, source, ts, tenant_id)
         VALUES ('a-direct', 'direct', 'tombstone_federation_ingested', 'x', 'x', '2026-01-01', 'default')`);
     const signer = { nodeIds: scene.peer.nodeIds, signs: (who: string) => who.startsWith('stigmem://peer.test') };
+    const wanted = new Set(['direct', 'relayed', 'innocent', 'ours']);
     const everybody = { nodeIds: [], signs: () => true };
     const hides = async () => (await readTombstones(database, everybody)).map(({ id }) => id);
     expect(await hides()).toEqual(['direct', 'innocent', 'relayed']);
     const [one, two] = [effectOf('liftTombstones', 'tombs', 'first'), effectOf('liftTombstones', 'tombs', 'second')];
-    expect(await liftTombstones(database, one, signer)).toEqual({ made: true, record: { ids: ['direct', 'relayed'] } });
-    expect((await liftTombstones(database, one, signer)).made).toBe(false);
-    expect((await liftTombstones(database, two, signer)).record.ids).toEqual(['direct', 'relayed']);
+    expect(await liftTombstones(database, effectOf('liftTombstones', 'none'), signer, new Set(['innocent', 'ours']))).toEqual({
+      made: true,
+      record: { ids: [] },
+    });
+    expect(await liftTombstones(database, one, signer, wanted)).toEqual({ made: true, record: { ids: ['direct', 'relayed'] } });
+    expect((await liftTombstones(database, one, signer, wanted)).made).toBe(false);
+    expect((await liftTombstones(database, two, signer, wanted)).record.ids).toEqual(['direct', 'relayed']);
     expect(await hides()).toEqual(['innocent']);
     // None of them looks like one of ours: those would be sent on.
     const sentOn = await scene.ours.sql('SELECT id FROM tombstone_revocations WHERE received_from IS NULL');

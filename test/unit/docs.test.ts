@@ -11,6 +11,8 @@ import { gates, outcomes, phases, refusals, searchAttributes, steps } from '../.
 import { PolicyFile, PolicyTightening } from '../../src/contract/policy.ts';
 import { Amendment, Decision, signalSchemas, StartPayload, Status, Vote } from '../../src/contract/schemas.ts';
 import { Contacts } from '../../src/notify/contacts.ts';
+import { kindRules } from '../../src/policy/rules-kind.ts';
+import { rules } from '../../src/policy/rules.ts';
 
 // The documents say what the code has, and the code has what they say.
 
@@ -123,6 +125,24 @@ describe('docs/reference/runbook.md', () => {
     );
     expect(ruleNames.length).toBeGreaterThan(3);
     expect(ruleNames.filter((name) => !read('src/policy/rules.ts').includes(`name: '${name}'`))).toEqual([]);
+  });
+});
+
+describe('docs/reference/rules.md', () => {
+  const listed = [...read('docs/reference/rules.md').matchAll(/^\| `(\w+)` \| (.*) \|$/gm)].map(
+    ([, name, rest]) => `${name ?? ''} | ${rest ?? ''}`,
+  );
+
+  test('names each rule once, with its weight, whether it marks, and why, as the code has it', () => {
+    const judged = rules.map(({ name, weight, marksTurn, why }) => `${name} | ${weight} | ${marksTurn ? 'yes' : 'no'} | ${why}`);
+    const kinds = kindRules.map(({ name, why }) => `${name} | ${why}`);
+    expect(listed.slice(0, judged.length)).toEqual(judged);
+    expect(listed.slice(judged.length, -2)).toEqual(kinds);
+  });
+
+  test('names the rules about what is not a fact of the peer', () => {
+    const beside = [...read('src/policy/beside.ts').matchAll(/rule: '(\w+)'/g)].map(([, name]) => name);
+    expect(listed.slice(-2).map((row) => row.split(' | ')[0])).toEqual(beside);
   });
 });
 

@@ -132,6 +132,21 @@ describe('a host worker', () => {
     );
   });
 
+  test('lifts approved tombstones, once, and none before people approved', async () => {
+    const host = fakeHost();
+    const world = fakeWorld({ hostQueue: 'host-lift', facts: new Map([['tombstone-a', 'lift']]) });
+    await withHostWorker(env, 'host-lift', host, () =>
+      withIncident(env, world, async (incident) => {
+        await until(incident, ({ waitingFor }) => waitingFor.some((one) => one.kind === 'gate'), 'gate');
+        expect(host.calls.get('liftTombstones')).toBeUndefined();
+        await approve(incident, 'retract', 'bob');
+        await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
+        expect(host.calls.get('liftTombstones')).toBe(1);
+        expect(host.calls.get('suppressFacts')).toBeUndefined();
+      }),
+    );
+  });
+
   test('alone undoes what it did: a dismissed incident waits for it', async () => {
     const host = fakeHost();
     const world = fakeWorld({ hostQueue: 'host-6' });

@@ -4,11 +4,12 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { z } from 'zod';
 import type { HostDatabase } from '../../src/host/database.ts';
-import { countFacts, walkFacts, type HostFact } from '../../src/host/facts.ts';
+import { countFacts, localSources, walkFacts, walkNeighbours, type HostFact } from '../../src/host/facts.ts';
 import { readHostNode } from '../../src/host/schema.ts';
 import { restoreFacts, suppressFacts } from '../../src/host/suppress.ts';
 import { derivedFrom, recallersSince, writtenHereSince } from '../../src/host/traces.ts';
 import { vanishing, vanishingPage } from '../../src/host/vanishing.ts';
+import { assertFact } from '../../src/lab/federation.ts';
 import { repoRoot } from '../../src/lab/tools.ts';
 import { effectOf, hostScene, undoing, type HostScene } from '../helpers/host-scene.ts';
 import type { Scene, Storage } from '../helpers/hostile-scene.ts';
@@ -43,6 +44,31 @@ describe.each<Storage>(['sqlite', 'postgres'])('on %s', (storage) => {
       for (const bad of Object.entries(scene.bad).flatMap(([kind, list]) => (kind === 'forged' ? [] : list))) expect(ids).toContain(bad);
       for (const { arrived_at: at } of found) expect(Date.now() - Date.parse(at ?? '')).toBeLessThan(300_000);
       expect(await countFacts(database, { nodeIds: [], entityUris: [] })).toBe(0);
+    });
+
+    it('is more where it wrote here with a key of its own: with whose key and when, and nothing of other writers', async () => {
+      const writer = 'stigmem://peer.test/agent/keyed';
+      const origin = { nodeIds: scene.peer.nodeIds, entityUris: [] };
+      const delivered = await countFacts(database, origin);
+      const key = await scene.ours.issueKey({ entityUri: writer, permissions: ['read', 'write'] });
+      const fact = {
+        entity: 'stigmem://ours.test/svc/keyed',
+        relation: 'memory:keyed',
+        value: 'by a key',
+        source: 'stigmem://ours.test/agent/x',
+      };
+      const id = await assertFact(scene.ours, fact, key);
+      const all = { ...origin, writers: [writer] };
+      expect([await countFacts(database, all), await countFacts(database, origin)]).toEqual([delivered + 1, delivered]);
+      const found: HostFact[] = [];
+      for await (const one of walkFacts(database, all)) found.push(one);
+      expect(found.filter(({ written_by: by }) => by !== null)).toMatchObject([{ id, written_by: writer, received_from: null }]);
+      expect(Math.abs(Date.now() - Date.parse(found.find((one) => one.id === id)?.arrived_at ?? ''))).toBeLessThan(60_000);
+      const neighbours: string[] = [];
+      for await (const one of walkNeighbours(database, all)) neighbours.push(one.id);
+      expect(neighbours).not.toContain(id);
+      expect(neighbours).toContain(scene.ourFact);
+      expect(await localSources(database, [writer])).not.toContain('stigmem://ours.test/agent/x');
     });
 
     it('is suppressed: gone from facts and recall, ours shown again; and comes back as it was', async () => {

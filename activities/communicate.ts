@@ -5,6 +5,7 @@ import { sha256Hex } from '../src/evidence/canonical.ts';
 import { agentOwners, ContactsError, loadContacts, operatorOf, type Contacts } from '../src/notify/contacts.ts';
 import { downstreamNotice, localNotice, peerNotice, type NoticeInput } from '../src/notify/notices.ts';
 import { readPlanFacts, type PlanFacts } from '../src/notify/plan-facts.ts';
+import { readRecallers } from './facts/recallers.ts';
 import { assertBoundNode, cancelSignal, effectKey, evidenceOf, headOf, seal, type Deps } from './deps.ts';
 import { deliver, post, type Draft, type Sent } from './deliver.ts';
 import { StepFailure } from './failures.ts';
@@ -80,13 +81,19 @@ export function communicateActivities(deps: Deps) {
   /** Agents are downstream too: the owners of those that recalled in the affected scopes. */
   async function notifyLocal({ ref, facts, readBack = false }: Ask): Promise<StepResult> {
     const contacts = await contactsOf(deps);
-    const input = await inputOf(deps, ref, facts, contacts);
+    const known = await inputOf(deps, ref, facts, contacts);
+    const scopes = known.plan?.unreadable === 0 ? known.plan.scopes : undefined;
+    const recallers = await readRecallers(deps, ref);
+    const callers = recallers && recallers.filter(({ scope }) => scopes === undefined || scopes.includes(scope));
+    const input = { ...known, callers };
     const coverage: Coverage = {
       what: 'local agents that recalled in the affected scopes',
-      seen: 0,
+      seen: new Set(callers?.map(({ caller }) => caller)).size,
       complete: false,
       // stigmem-node 0.9.0a12: routes/recall/common.py inserts into recall_audit_log; no route reads it.
-      why: 'not knowable on this node over HTTP: it writes recall_audit_log (caller, scope, time; no fact ids), and no route shows it',
+      why: callers
+        ? 'by recall_audit_log on the host (caller, scope, time; no fact ids); who read facts otherwise is recorded nowhere'
+        : 'not knowable on this node over HTTP: it writes recall_audit_log (caller, scope, time; no fact ids), and no route shows it',
     };
     if (input.plan?.affected === 0 && input.plan.unreadable === 0) {
       return settle(deps, ref, await deliver(deps, ref, [], readBack), 'owners of local agents (no fact of the peer is bad)', [coverage]);

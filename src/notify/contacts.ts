@@ -86,12 +86,10 @@ export function operatorOf(contacts: Contacts, ids: NodeIds): Contact | undefine
   return undefined;
 }
 
-/** Owners of local agents. Given `callers`, those whose prefix covers one of them; else every owner in the file. */
-export function agentOwners(contacts: Contacts, callers?: readonly string[]): Contact[] {
+/** Every owner of local agents: who read a fact otherwise than by recall is recorded nowhere. */
+export function agentOwners(contacts: Contacts): Contact[] {
   const owners = Object.entries(contacts.agents).toSorted(([a], [b]) => b.length - a.length);
-  const covering = (caller: string) => owners.filter(([prefix]) => caller.startsWith(prefix)).slice(0, 1);
-  const chosen = callers === undefined ? owners : callers.flatMap(covering);
-  const unique = new Map(chosen.map(([, who]) => [`${who.name}\n${who.contact}`, who]));
+  const unique = new Map(owners.map(([, who]) => [`${who.name}\n${who.contact}`, who]));
   return [...unique.values()];
 }
 

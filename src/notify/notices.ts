@@ -20,8 +20,18 @@ export interface NoticeInput {
   readonly residual: readonly Residual[];
   /** null when the peer's facts could not be judged. */
   readonly plan: PlanFacts | null;
-  /** Agents that recalled in an affected scope; null when nobody can know. */
-  readonly callers: readonly string[] | null;
+  /** Who asked recall in an affected scope since the peer's first fact arrived; null when nobody can know. */
+  readonly callers: readonly Caller[] | null;
+}
+
+/** One caller of recall in one scope. */
+export interface Caller {
+  /** null: a caller without an entity. */
+  readonly caller: string | null;
+  readonly scope: string;
+  readonly times: number;
+  /** ISO 8601, by our node's clock. */
+  readonly last: string;
 }
 
 export interface Notice {
@@ -153,7 +163,7 @@ export function localNotice(input: NoticeInput): Notice {
   const who =
     callers === null
       ? 'Which agents recalled in these scopes is not knowable on this node: it records callers, but no route shows them. So this goes to the owners of all local agents.'
-      : 'Agents that recalled in these scopes since the first bad time:';
+      : `${callers.length === 0 ? 'Nobody asked recall' : 'These asked recall'} in the affected scopes since the peer's first fact arrived. Which facts an answer held, and who read facts otherwise, is recorded nowhere: so this goes to the owners of all local agents.`;
   return finish(input, 'Your agents may have used facts from a compromised peer', [
     'A federation peer of our node looks compromised. Facts it delivered could be read by agents on our node.',
     ...whichPeer(input.peer, input.firstBad),
@@ -162,7 +172,7 @@ export function localNotice(input: NoticeInput): Notice {
       (plan?.scopes ?? []).map((scope) => inlineCode(scope)),
       plan ? 'None found.' : "Not known: the peer's facts could not all be judged. Treat every scope as affected.",
     ),
-    ...section('Agents', [who, ...firstOf(callers ?? [], 100, (caller) => inlineCode(caller))], ''),
+    ...section('Agents', [who, ...firstOf(callers ?? [], 100, callerLine)], ''),
     ...section(
       'Examples',
       firstOf(plan?.examples ?? [], maxShown, (id) => `fact ${inlineCode(id)}`),
@@ -184,6 +194,10 @@ export function localNotice(input: NoticeInput): Notice {
       'None listed so far.',
     ),
   ]);
+}
+
+function callerLine({ caller, scope, times, last }: Caller): string {
+  return `${inlineCode(caller ?? 'unknown')}: ${times} times in ${inlineCode(scope)}, last ${inlineCode(last)}`;
 }
 
 function whichPeer(peer: PeerRef, firstBad: FirstBad | null): string[] {

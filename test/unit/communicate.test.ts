@@ -195,6 +195,26 @@ describe('without a webhook', () => {
     expect(text).not.toContain('stigmem://secret');
     expect(text).not.toContain('secret-rule');
   });
+
+  it('names who recalled in the affected scopes, where the host worker listed it', async () => {
+    const recaller = (caller: string, scope: string) => ({
+      kind: 'recaller',
+      recaller: { caller, scope, times: 4, first: '2026-11-23T01:00:00Z', last: '2026-11-23T01:30:00Z' },
+    });
+    async function* listing() {
+      yield { kind: 'listing', counted: 0, localSources: [] };
+      yield recaller('stigmem://home.test/agent/pay', 'company');
+      yield recaller('stigmem://home.test/agent/elsewhere', 'a-scope-of-no-bad-fact');
+    }
+    const { firstRun, round, at } = ref();
+    const key = `${firstRun}:investigate:${round}:listFacts`;
+    await (await store()).seal({ key, kind: 'facts', name: 'listFacts', phase: 'investigate', round, at }, listing());
+    const result = await run(() => activities().notifyLocal({ ref: ref(), facts: facts() }));
+    expect(result.coverage).toMatchObject([{ seen: 1, complete: false }]);
+    const text = await read('notice-local-01a20666-r1.md');
+    expect(text).toContain('`stigmem://home.test/agent/pay`: 4 times in `company`, last `2026-11-23T01:30:00Z`');
+    expect(text).not.toContain('elsewhere');
+  });
 });
 
 describe('with a webhook', () => {

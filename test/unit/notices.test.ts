@@ -87,7 +87,11 @@ describe('the other notices', () => {
 
   it('says that callers are not knowable, or names them', () => {
     expect(localNotice(input).markdown).toContain('not knowable on this node');
-    expect(localNotice({ ...input, callers: ['stigmem://home/agent/a'] }).markdown).toContain('`stigmem://home/agent/a`');
+    const caller = { caller: 'stigmem://home/agent/a', scope: 'company', times: 3, last: '2026-11-23T01:30:00Z' };
+    const named = localNotice({ ...input, callers: [caller] }).markdown;
+    expect(named).toContain('`stigmem://home/agent/a`: 3 times in `company`, last `2026-11-23T01:30:00Z`');
+    expect(named).toContain('who read facts otherwise, is recorded nowhere');
+    expect(localNotice({ ...input, callers: [] }).markdown).toContain('Nobody asked recall in the affected scopes');
   });
 });
 

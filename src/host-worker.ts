@@ -1,5 +1,6 @@
 import { NativeConnection, Worker } from '@temporalio/worker';
 import { Client, Connection } from '@temporalio/client';
+import { fateOf, type Holder } from '../activities/host/fate.ts';
 import { createHostActivities } from '../activities/host/index.ts';
 import { parseHostConfig } from './config.ts';
 import { openPostgres } from './host/postgres.ts';
@@ -32,13 +33,14 @@ export async function runHostWorker(): Promise<void> {
     const { namespace } = settings;
     const { hostTaskQueue: taskQueue, evidenceDir, trust, snapshot, promotionCommand } = config;
     const temporal = new Client({ connection: clientConnection, namespace });
+    const fate = (holder: Holder) => fateOf({ evidenceDir }, temporal, holder);
     await telemetry.serve({ worker: () => worker, temporal, taskQueue, namespace, evidenceDir });
     worker = await Worker.create({
       connection,
       namespace,
       taskQueue,
       dataConverter: { payloadConverterPath: payloadConverterPath() },
-      activities: createHostActivities({ database, evidenceDir, trust, snapshot, promotionCommand }),
+      activities: createHostActivities({ database, evidenceDir, trust, snapshot, promotionCommand, fateOf: fate }),
       interceptors: telemetry.interceptors,
       maxConcurrentActivityTaskExecutions: atOnce,
       shutdownGraceTime: '10s',

@@ -85,14 +85,14 @@ export async function collect(deps: Deps, peer: PeerRef | null, before?: Collect
 
 /** The same from what the host worker listed: over HTTP only what the database does not say is asked, what agents get to see. */
 export async function collectListed(deps: Deps, peer: PeerRef, listed: Listed): Promise<Collection> {
-  const { facts, others, complete, coverage, ...rest } = listed;
+  const { facts, others, complete, coverage, shutAt, ...rest } = listed;
   const audited = await readAudit(deps, peer);
   return {
     ...rest,
     facts,
     others: await withVisibility(deps, others),
     promoted: audited.promoted,
-    fencedAt: await fencedAt(deps, peer),
+    fencedAt: shutAt ?? (await fencedAt(deps, peer)),
     unread: [],
     complete,
     coverage: [...coverage, ...auditCoverage(audited, facts, complete), await readersCoverage(deps, peer, facts)],

@@ -9,7 +9,7 @@ const Updated = z.looseObject({ updated: z.array(z.string()) });
 export async function fencedAt(deps: Deps, peer: PeerRef | null): Promise<string | null> {
   if (peer === null) return null;
   const rows = (await deps.node.peers(cancelSignal())).filter(({ peer_id: id }) => peer.peerIds.includes(id));
-  // Of a row that the host worker revoked no event tells when.
+  // Of a row that the host worker revoked its own listing tells when: no route shows what its audit rows say.
   if (rows.length === 0 || !rows.every((row) => row.ingest_tenant?.startsWith('cordon'))) return null;
   const page = await deps.node.federationAuditPage({ eventType: 'peer_policy_updated', limit: 500 }, cancelSignal());
   const times = page.entries

@@ -14,7 +14,7 @@ import { afterCoverage, recallCoverage, tombstoneCoverage } from './spread.ts';
 
 /** One line of what the host worker listed, the database's rows as they are. */
 export const HostLine = z.discriminatedUnion('kind', [
-  z.object({ kind: z.literal('listing'), counted: z.int(), localSources: z.array(z.string()) }),
+  z.object({ kind: z.literal('listing'), counted: z.int(), localSources: z.array(z.string()), fencedAt: z.string().nullish() }),
   z.object({ kind: z.literal('fact'), row: HostFact }),
   z.object({ kind: z.literal('other'), row: HostFact }),
   z.object({ kind: z.literal('derived'), derived: Derived }),
@@ -33,6 +33,8 @@ export interface Listed {
   readonly derived: readonly DerivedFact[];
   readonly tombstones: readonly SeenTombstone[];
   readonly localSources: ReadonlySet<string>;
+  /** When the door was shut on the host; null when it is not, or that is not on record there. */
+  readonly shutAt: string | null;
   readonly complete: boolean;
   readonly coverage: readonly Coverage[];
 }
@@ -94,6 +96,7 @@ export async function readListing(store: EvidenceStore, id: string): Promise<Lis
     derived,
     tombstones,
     localSources: new Set(head.localSources),
+    shutAt: head.fencedAt ?? null,
     complete,
     coverage: [
       {

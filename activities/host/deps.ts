@@ -11,6 +11,7 @@ import type { HostThere, IncidentRef, PeerRef } from '../../src/contract/steps.t
 import { EvidenceStore } from '../../src/evidence/store.ts';
 import { effectKey, type Folder } from '../deps.ts';
 import { StepFailure } from '../failures.ts';
+import type { Fate, Holder } from './fate.ts';
 
 /** What the host worker's activities work with, all of it from its own configuration: no message names a path. */
 export interface HostDeps extends Folder {
@@ -20,6 +21,8 @@ export interface HostDeps extends Folder {
   readonly snapshot: SnapshotSettings | undefined;
   /** The program that pauses and resumes promotion from quarantine, if this deployment has one. */
   readonly promotionCommand: string | undefined;
+  /** What became of another incident, whose effects may stand in the way. */
+  readonly fateOf: (holder: Holder) => Promise<Fate>;
 }
 
 /**

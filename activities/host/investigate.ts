@@ -5,6 +5,7 @@ import { leaveProof } from '../../src/host/effect.ts';
 import { HostFileError, HostUnavailableError } from '../../src/host/database.ts';
 import { countFacts, localSources, walkFacts, walkNeighbours } from '../../src/host/facts.ts';
 import { takeSnapshot } from '../../src/host/snapshot.ts';
+import { shutSince } from '../../src/host/peers.ts';
 import { readTombstones } from '../../src/host/tombstones.ts';
 import { derivedFrom, recallersSince, writtenHereSince } from '../../src/host/traces.ts';
 import { vanishing, vanishingPage, type Vanishing } from '../../src/host/vanishing.ts';
@@ -76,7 +77,7 @@ async function* linesOf(deps: HostDeps, peer: PeerRef, ours: string, walked: { f
   const origin = { ...originOf(peer), writers };
   const counted = await countFacts(database, origin);
   const sources = await localSources(database, writers);
-  yield { kind: 'listing', counted, localSources: sources };
+  yield { kind: 'listing', counted, localSources: sources, fencedAt: await shutSince(database, peer.peerIds) };
   const ids = new Set<string>();
   const entities = new Set<string>();
   const scopes = new Set<string>();

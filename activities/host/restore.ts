@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { HostDone, IncidentRef } from '../../src/contract/steps.ts';
 import { restoreAccess } from '../../src/host/access.ts';
-import { effectsOf, recorded, type Operation } from '../../src/host/effect.ts';
+import { effectsOf, type Operation, type Recorded } from '../../src/host/effect.ts';
 import { PeersRevoked, reinstatePeers } from '../../src/host/peers.ts';
 import { restoreFacts, suppressAtOnce, suppressFacts } from '../../src/host/suppress.ts';
 import { hideAgain } from '../../src/host/tombstones.ts';
@@ -11,6 +11,7 @@ import { firstSealed, headOf, seal } from '../deps.ts';
 import { readUndone } from '../facts/undo-log.ts';
 import { beat } from '../heartbeat.ts';
 import { assertServes, effectOf, type HostDeps } from './deps.ts';
+import type { Holder } from './fate.ts';
 import { promotionBefore, runPromotionCommand } from './promotion.ts';
 
 export interface HostRestoreInput {
@@ -29,7 +30,7 @@ export function hostRestoreActivities(deps: HostDeps) {
     undo: (effect: { key: string; incident: string; step: string; operation: Operation; of: string }) => Promise<{ record: T }>,
   ): Promise<T[]> => {
     const done: T[] = [];
-    for (const { key: of } of await ofIncident(deps, ref, pair)) {
+    for (const { key: of } of await toUndo(deps, ref, pair)) {
       const { record } = await undo({ key: `${of} undone`, incident: ref.incident, step: 'restore', operation: pair.undo, of });
       done.push(record);
       beat();
@@ -88,9 +89,8 @@ export function hostRestoreActivities(deps: HostDeps) {
       const { database } = deps;
       if (readBack || ref.mode === 'drill') {
         const looked = await stillStanding(deps, ref, [pairs.peers]);
-        const effects = await ofIncident(deps, ref, pairs.peers);
-        const made = await Promise.all(effects.map(({ key }) => recorded(database, key, PeersRevoked)));
-        const were = made.flatMap((one) => one?.peers ?? []);
+        const effects = await toUndo(deps, ref, pairs.peers);
+        const were = effects.flatMap(({ record }) => PeersRevoked.parse(record).peers);
         return ref.mode === 'drill' ? looked : { ...looked, reopened: Object.fromEntries(were.map(({ id, was }) => [id, was])) };
       }
       const done = await undoAll(ref, pairs.peers, (effect) => reinstatePeers(database, effect));
@@ -137,16 +137,44 @@ const pairs = {
 } as const satisfies Record<string, Pair>;
 const Before = z.object({ status: z.string() });
 
-/** What this incident did before it was dismissed. */
-async function ofIncident(deps: HostDeps, ref: IncidentRef, pair: Pair) {
-  const all = await effectsOf(deps.database, { ...pair, prefix: `${ref.firstRun}:` });
-  return all.filter(({ key }) => !key.startsWith(`${ref.firstRun}:restore:`));
+/** What incidents before it did that came to no outcome, and then what this incident did before it was dismissed: its own word is the last. */
+async function toUndo(deps: HostDeps, ref: IncidentRef, pair: Pair): Promise<Recorded[]> {
+  const before = new Set((await predecessors(deps, ref)).map(({ firstRun }) => firstRun));
+  const all = (await effectsOf(deps.database, pair)).filter(({ key }) => phaseOf(key) !== 'restore');
+  return [...all.filter(({ key }) => before.has(firstRunOf(key))), ...all.filter(({ key }) => firstRunOf(key) === ref.firstRun)];
 }
+
+/**
+ * Incidents that shut a peers row of this one's and were then ended by somebody, or by the server: nobody else is left to
+ * undo what they did. One that closed meant it; of one that the server has forgotten nobody knows.
+ */
+async function predecessors(deps: HostDeps, ref: IncidentRef): Promise<Holder[]> {
+  const all = await effectsOf(deps.database, pairs.peers);
+  const rowsOf = ({ record }: Recorded): string[] => PeersRevoked.parse(record).peers.map(({ id }) => id);
+  const own = new Set(all.filter(({ key }) => firstRunOf(key) === ref.firstRun).flatMap(rowsOf));
+  const shared = all.filter((one) => firstRunOf(one.key) !== ref.firstRun && rowsOf(one).some((id) => own.has(id)));
+  const every = (await Promise.all(Object.values(pairs).map((pair) => effectsOf(deps.database, pair)))).flat();
+  const stands = new Set(every.flatMap((one) => (one.stands ? [firstRunOf(one.key)] : [])));
+  const holders = new Map(
+    shared.flatMap(({ key, incident }) =>
+      stands.has(firstRunOf(key)) ? [[firstRunOf(key), { incident, firstRun: firstRunOf(key) }]] : [],
+    ),
+  );
+  const dead: Holder[] = [];
+  for (const holder of holders.values()) if ((await deps.fateOf(holder)) === 'dead') dead.push(holder);
+  return dead;
+}
+
+// Of `<firstExecutionRunId>:<phase>:<round>:<item>`.
+const firstRunOf = (key: string): string => key.split(':')[0] ?? '';
+const phaseOf = (key: string): string => key.split(':')[1] ?? '';
+const roundOf = (key: string): number => Number(key.split(':')[2]);
 
 /** Look only: what of this incident still stands on the host. */
 async function stillStanding(deps: HostDeps, ref: IncidentRef, of: readonly Pair[]): Promise<HostDone> {
-  const standing = (await Promise.all(of.map((pair) => ofIncident(deps, ref, pair)))).flat().filter(({ stands }) => stands);
-  const sealed = await seal(deps, ref, `standing ${of.map(({ operation }) => operation).join(' ')}`, 'restored', standing);
+  const standing = (await Promise.all(of.map((pair) => toUndo(deps, ref, pair)))).flat().filter(({ stands }) => stands);
+  const keys = standing.map(({ key, stands }) => ({ key, stands }));
+  const sealed = await seal(deps, ref, `standing ${of.map(({ operation }) => operation).join(' ')}`, 'restored', keys);
   return {
     done: 0,
     detail: `${standing.length} changes of this incident stand on the host`,
@@ -157,8 +185,16 @@ async function stillStanding(deps: HostDeps, ref: IncidentRef, of: readonly Pair
 
 /** Our counter-statements hide what is shown again, so they expire. */
 async function expireStatements(deps: HostDeps, ref: IncidentRef): Promise<number> {
-  const lines = (await readUndone(deps, { ...ref, phase: 'retract' })).values();
-  const ids = [...lines].flatMap(({ action, retraction }) => (action === 'suppress' && retraction !== undefined ? [retraction] : []));
+  const ids: string[] = [];
+  for (const [{ incident, firstRun }, rounds] of await statementsOf(deps, ref)) {
+    for (let round = 1; round <= rounds; round += 1) {
+      // Another incident's chain does not have the head that this one was told.
+      const { evidenceHead, ...rest } = ref;
+      const own = firstRun === ref.firstRun && evidenceHead !== undefined ? { evidenceHead } : {};
+      const lines = await readUndone(deps, { ...rest, ...own, incident, firstRun, phase: 'retract', round });
+      for (const { action, retraction } of lines.values()) if (action === 'suppress' && retraction !== undefined) ids.push(retraction);
+    }
+  }
   const unique = [...new Set(ids)];
   for (let from = 0; from < unique.length; from += suppressAtOnce) {
     const effect = effectOf(ref, 'restoreTrust', 'suppressFacts', `statements from ${from}`);
@@ -166,4 +202,14 @@ async function expireStatements(deps: HostDeps, ref: IncidentRef): Promise<numbe
     beat();
   }
   return unique.length;
+}
+
+/** Whose counter-statements are to go, with how many rounds each has had. */
+async function statementsOf(deps: HostDeps, ref: IncidentRef): Promise<[Holder, number][]> {
+  const suppressed = await effectsOf(deps.database, pairs.facts);
+  const dead = (await predecessors(deps, ref)).map((holder): [Holder, number] => {
+    const rounds = suppressed.flatMap(({ key }) => (firstRunOf(key) === holder.firstRun ? [roundOf(key)] : []));
+    return [holder, Math.max(0, ...rounds)];
+  });
+  return [[ref, ref.round], ...dead];
 }

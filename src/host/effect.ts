@@ -39,7 +39,13 @@ export interface Made<T> {
 export const auditSource = 'cordon host-worker';
 const auditType = 'admin_action';
 const Detail = z.object({ detail: z.string() });
-const Told = z.object({ operation: z.enum(operations), effect: z.string(), of: z.string().optional(), record: z.unknown() });
+const Told = z.object({
+  operation: z.enum(operations),
+  incident: z.string(),
+  effect: z.string(),
+  of: z.string().optional(),
+  record: z.unknown(),
+});
 
 /**
  * A change and its record in the node's audit, in one transaction: after SIGKILL at any point both are there or neither is.
@@ -105,36 +111,45 @@ export async function standing<T>(
   return (await standingOf(session, pair)).filter(({ effect }) => effect !== except).map((one) => record.parse(one.record));
 }
 
-/** Keys of the effects of one operation that begin so, those of one incident, and whether each still stands. Oldest first. */
-export async function effectsOf(
-  database: HostDatabase,
-  { prefix, ...pair }: Pair & { readonly prefix: string },
-): Promise<{ readonly key: string; readonly stands: boolean }[]> {
-  const { all, standing: still } = await database.read(async (session) => ({
-    all: await toldOf(session, pair),
-    standing: new Set((await standingOf(session, pair)).map(({ effect }) => effect)),
-  }));
-  return all.flatMap(({ operation, effect: key }) =>
-    operation === pair.operation && key.startsWith(prefix) ? [{ key, stands: still.has(key) }] : [],
+/** One effect as it is on record. */
+export interface Recorded {
+  readonly key: string;
+  readonly incident: string;
+  /** When it was made, by the host's clock; ISO 8601. */
+  readonly at: string;
+  /** It was not undone since. */
+  readonly stands: boolean;
+  readonly record: unknown;
+}
+
+/** All effects of one operation, of every incident; oldest first. */
+export async function effectsOf(database: HostDatabase, pair: Pair): Promise<Recorded[]> {
+  const told = await database.read((session) => toldOf(session, pair));
+  const still = new Set(notUndone(told, pair).map(({ effect }) => effect));
+  return told.flatMap(({ operation, effect: key, incident, at, record }) =>
+    operation === pair.operation ? [{ key, incident, at, stands: still.has(key), record }] : [],
   );
 }
 
 async function standingOf(session: Session, pair: Pair): Promise<z.infer<typeof Told>[]> {
-  const told = await toldOf(session, pair);
+  return notUndone(await toldOf(session, pair), pair);
+}
+
+function notUndone<T extends z.infer<typeof Told>>(told: readonly T[], pair: Pair): T[] {
   const undone = new Set(told.flatMap(({ of }) => (of === undefined ? [] : [of])));
   return told.filter((one) => one.operation === pair.operation && !undone.has(one.effect));
 }
 
-async function toldOf(session: Session, { operation, undo }: Pair): Promise<z.infer<typeof Told>[]> {
+async function toldOf(session: Session, { operation, undo }: Pair): Promise<(z.infer<typeof Told> & { at: string })[]> {
   const rows = await session.rows(
-    Detail,
-    'SELECT detail FROM fact_audit_log WHERE event_type = ? AND source = ? AND (detail LIKE ? OR detail LIKE ?) ORDER BY ts, id',
+    Detail.extend({ ts: z.string() }),
+    'SELECT detail, ts FROM fact_audit_log WHERE event_type = ? AND source = ? AND (detail LIKE ? OR detail LIKE ?) ORDER BY ts, id',
     auditType,
     auditSource,
     `{"operation":"${operation}"%`,
     `{"operation":"${undo}"%`,
   );
-  return rows.map(({ detail }) => Told.parse(JSON.parse(detail)));
+  return rows.map(({ detail, ts: at }) => ({ ...Told.parse(JSON.parse(detail)), at }));
 }
 
 async function recordOf(session: Session, id: string): Promise<z.infer<typeof Told> | undefined> {

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { placeholders, type HostDatabase, type Session } from './database.ts';
-import { once, recorded, standing, type Effect, type Made } from './effect.ts';
+import { effectsOf, once, recorded, standing, type Effect, type Made } from './effect.ts';
 
 const Text = z.string().nullable();
 
@@ -94,6 +94,25 @@ export async function reinstatePeers(database: HostDatabase, effect: Effect & { 
     );
     return { peers: now.map(({ id, status }) => ({ id, status, held: held.has(id) })) };
   });
+}
+
+/**
+ * Since when all these rows are shut, by the changes that stand and were not undone: the time of the last row, since what
+ * came before it may have come through that one. Null when one is open, or somebody else shut it. ISO 8601.
+ */
+export async function shutSince(database: HostDatabase, ids: readonly string[]): Promise<string | null> {
+  const now = await database.read((session) => statuses(session, ids));
+  const since = new Map<string, string>();
+  for (const { stands, at, record } of await effectsOf(database, shut)) {
+    if (stands) for (const { id } of PeersRevoked.parse(record).peers) if (!since.has(id)) since.set(id, at);
+  }
+  let last: string | null = null;
+  for (const { id, status } of now) {
+    const at = since.get(id);
+    if (status !== 'revoked' || at === undefined) return null;
+    if (last === null || at > last) last = at;
+  }
+  return last;
 }
 
 async function statuses(session: Session, ids: readonly string[]): Promise<z.infer<typeof Status>[]> {

@@ -55,7 +55,14 @@ async function judge() {
   const peer = { nodeId, url: 'http://peer.test', entityUri: '', peerIds: [], nodeIds: [nodeId], allowedScopes: ['public'] };
   const ref = { incident: 'bench-judge', firstRun: 'bench', mode: 'live', phase: 'investigate', round: 1, at } as const;
   const trust = { mode: 'relaxed', quarantineGarden: undefined };
-  const host = createHostActivities({ database, evidenceDir, trust, snapshot: undefined, promotionCommand: undefined });
+  const host = createHostActivities({
+    database,
+    evidenceDir,
+    trust,
+    snapshot: undefined,
+    promotionCommand: undefined,
+    fateOf: async () => 'open',
+  });
   const { evidenceId } = await new MockActivityEnvironment().run<[{ ref: IncidentRef; peer: PeerRef }], HostListing, typeof host.listFacts>(
     host.listFacts,
     {

@@ -1,8 +1,13 @@
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { NativeConnection, Worker } from '@temporalio/worker';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { claimActivities } from '../../activities/claim.ts';
 import type { Deps } from '../../activities/deps.ts';
+import { fateOf } from '../../activities/host/fate.ts';
+import { EvidenceStore } from '../../src/evidence/store.ts';
 import { waitUntil } from '../../src/lab/processes.ts';
+import { repoRoot } from '../../src/lab/tools.ts';
 import { Stigmem } from '../../src/stigmem/client.ts';
 import type { PeerCompromise } from '../../workflows/index.ts';
 import { fakeActivities, fakeWorld } from '../helpers/fake-activities.ts';
@@ -143,3 +148,31 @@ test('alerts that are handed over once more, because nobody was told that they w
   expect(now.notes.map(({ by }) => by)).toEqual(['alice', 'bob']);
   await closeAs(holder, 'expelled');
 });
+
+test('an incident that was ended is told from one that goes on, has closed, or is forgotten; under the same id and after continue-as-new too', async () => {
+  const evidenceDir = join(repoRoot, '.test', 'claims-evidence');
+  rmSync(evidenceDir, { recursive: true, force: true });
+  const fate = (of: Incident, firstRun: string) => fateOf({ evidenceDir }, env.client, { incident: of.workflowId, firstRun });
+  const firstOf = async (of: Incident) => (await of.describe()).raw.workflowExecutionInfo?.firstRunId ?? '';
+  const one = await start('e1');
+  const firstRun = await firstOf(one);
+  const { run } = await gateOpen(one, 'retract').then(() => status(one));
+  for (let sent = 0; sent < 2_000; sent += 100) await Promise.all(Array.from({ length: 100 }, () => one.signal('sudo', {})));
+  await until(one, (now) => now.run !== run, 'the next run', 60_000);
+  expect(await fate(one, firstRun)).toBe('open');
+  await env.client.workflow.getHandle('e1').terminate('its operator gave up');
+  expect(await fate(one, firstRun)).toBe('dead');
+  const next = await start('e1');
+  const nextRun = await firstOf(next);
+  // Its last run is found from the first, whoever has the id now.
+  expect([await fate(next, firstRun), await fate(next, nextRun)]).toEqual(['dead', 'open']);
+  await gateOpen(next, 'retract');
+  await closeAs(next, 'dismissed');
+  expect(await fate(next, nextRun)).toBe('closed');
+  expect(await fate(next, '00000000-0000-4000-8000-000000000000')).toBe('unknown');
+  // What was sealed when it closed counts for more than what the server says of its runs.
+  const at = '2026-11-23T01:00:00.000Z';
+  const store = await EvidenceStore.open(evidenceDir, 'e1', at);
+  await store.seal({ key: `${firstRun}:closed:1:final status`, kind: 'status', name: 'final status', phase: 'closed', round: 1, at }, {});
+  expect(await fate(next, firstRun)).toBe('closed');
+}, 120_000);

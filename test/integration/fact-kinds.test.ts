@@ -146,7 +146,14 @@ beforeAll(async () => {
       VALUES ('brought', 'hides-ours', 'tombstone_federation_ingested', 'x', 'x', '2026-11-23', 'default')`);
   database = openSqlite(ours.dbPath);
   const trust = { mode: 'relaxed', quarantineGarden: undefined };
-  host = createHostActivities({ database, evidenceDir: deps().evidenceDir, trust, snapshot: undefined, promotionCommand: undefined });
+  host = createHostActivities({
+    database,
+    evidenceDir: deps().evidenceDir,
+    trust,
+    snapshot: undefined,
+    promotionCommand: undefined,
+    fateOf: async () => 'open',
+  });
   rowsBefore = await rows(notTheirs());
   toldBefore = Object.fromEntries(await Promise.all(asked.map(async (kind) => [kind, await told(kind)] as const)));
 

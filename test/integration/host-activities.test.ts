@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createHostActivities, type HostActivities } from '../../activities/host/index.ts';
 import type { HostDeps } from '../../activities/host/deps.ts';
+import type { Fate, Holder } from '../../activities/host/fate.ts';
 import { investigateActivities } from '../../activities/investigate.ts';
 import { findCollection, readCollection } from '../../activities/facts/collection.ts';
 import { evidenceOf } from '../../activities/deps.ts';
@@ -25,7 +26,7 @@ describe.each<Storage>(['sqlite', 'postgres'])('on %s', (storage) => {
     ({ scene } = host);
     const { evidenceDir } = scene.deps;
     const trust = { mode: 'strict', quarantineGarden: 'garden' };
-    deps = { database: host.database, evidenceDir, trust, snapshot: undefined, promotionCommand: undefined };
+    deps = { database: host.database, evidenceDir, trust, snapshot: undefined, promotionCommand: undefined, fateOf: async () => 'open' };
     activities = createHostActivities(deps);
   });
   afterAll(async () => host?.stop());
@@ -164,6 +165,90 @@ describe.each<Storage>(['sqlite', 'postgres'])('on %s', (storage) => {
     expect(await statusOf()).toBe('active');
     expect((await runActivity(activities.reinstatePeers, { ...restore, approvedInRun: 'run-1' })).reopened).toEqual(first.reopened);
     expect((await runActivity(activities.reinstatePeers, look)).residual).toEqual([]);
+  });
+
+  describe('what an incident did that was ended by somebody', () => {
+    const later = '2026-11-23T02:00:00.000Z';
+    const rules = () => scene.ours.sql("SELECT org_uri FROM quarantine_rules WHERE rule_type = 'never_trust'");
+    const keyAt = async (id: string) =>
+      (await scene.ours.sql('SELECT expires_at FROM api_keys WHERE entity_uri = ?', [id]))[0]?.['expires_at'];
+    /** One incident shuts the door and takes the keys and the trust; the next one finds all that done, and is dismissed. */
+    const twoIncidents = async (first: string, second: string, fate: Fate) => {
+      const [one, two] = [refOf(first), refOf(second, { at: later })];
+      const holder = `stigmem://peer.test/${first}`;
+      const peer = { ...scene.peer, entityUri: holder };
+      await scene.ours.issueKey({ entityUri: holder, permissions: ['read'] });
+      const before = await keyAt(holder);
+      const asked: Holder[] = [];
+      const worker = createHostActivities({
+        ...deps,
+        fateOf: async (of) => {
+          asked.push(of);
+          return fate;
+        },
+      });
+      for (const ref of [one, two]) {
+        await runActivity(worker.revokePeers, { ref, peer, readBack: false });
+        await runActivity(worker.revokeAccess, { ref, peer, readBack: false, part: 'keys' as const });
+        await runActivity(worker.lowerTrustRules, {
+          ref,
+          peer: { ...peer, entityUri: holder },
+          ours: 'stigmem://ours.test',
+          readBack: false,
+        });
+      }
+      expect([await statusOf(), (await keyAt(holder)) !== before, (await rules()).length > 0]).toEqual(['revoked', true, true]);
+      const restore = { ref: { ...two, phase: 'restore' as const }, approvedInRun: 'run-1', readBack: false };
+      const restored = await runActivity(worker.restoreOnHost, restore);
+      const reinstated = await runActivity(worker.reinstatePeers, restore);
+      const left = await runActivity(worker.reinstatePeers, { ...restore, readBack: true });
+      expect(asked[0]).toEqual({ incident: one.incident, firstRun: one.firstRun });
+      return { restored, reinstated, left, holder, before, one, worker };
+    };
+
+    it('is undone with what the next one did, which takes it over', async () => {
+      const { restored, reinstated, left, holder, before } = await twoIncidents('ended', 'heir', 'dead');
+      expect([await statusOf(), await keyAt(holder), await rules()]).toEqual(['active', before, []]);
+      expect([restored.residual, reinstated.residual, left.residual]).toEqual([[], [], []]);
+      expect(reinstated.reopened).toEqual(Object.fromEntries(scene.peer.peerIds.map((id) => [id, 'active'])));
+    });
+
+    it.each<Fate>(['open', 'closed', 'unknown'])('stays as it is where that one is %s', async (fate) => {
+      const { restored, reinstated, holder, before, one, worker } = await twoIncidents(`${fate} one`, `${fate} two`, fate);
+      expect([await statusOf(), (await keyAt(holder)) === before]).toEqual(['revoked', false]);
+      expect((await rules()).length).toBeGreaterThan(0);
+      expect(restored.residual?.map(({ what }) => what)).toEqual(['things that another incident holds as well']);
+      expect(reinstated.residual?.map(({ what }) => what)).toEqual(['peers rows that another incident keeps shut']);
+      const restore = { ref: { ...one, phase: 'restore' as const }, approvedInRun: 'run-1', readBack: false };
+      await runActivity(worker.restoreOnHost, restore);
+      await runActivity(worker.reinstatePeers, restore);
+      expect([await statusOf(), await keyAt(holder), await rules()]).toEqual(['active', before, []]);
+    });
+  });
+
+  it('says when it shut the door, so that what came after that is judged by it', async () => {
+    const ref = refOf('since', { phase: 'contain' });
+    const began = Date.now();
+    await runActivity(activities.revokePeers, { ref, peer: scene.peer, readBack: false });
+    const shut = Date.now();
+    // Tried again later on: shut since the first time.
+    await runActivity(activities.revokePeers, { ref: { ...ref, at: '2026-11-23T03:00:00.000Z' }, peer: scene.peer, readBack: false });
+    const { collectFacts } = investigateActivities(scene.deps);
+    const collected = async (name: string): Promise<Collection> => {
+      const of = refOf(name, { phase: 'investigate' });
+      const { evidenceId: listing } = await runActivity(activities.listFacts, { ref: of, peer: scene.peer });
+      await runActivity(collectFacts, { ref: of, peer: scene.peer, listing });
+      return readCollection(await evidenceOf(scene.deps, of), (await findCollection(scene.deps, of)) ?? '');
+    };
+    const { fencedAt } = await collected('while shut');
+    expect(Date.parse(fencedAt ?? '')).toBeGreaterThanOrEqual(began - 1);
+    expect(Date.parse(fencedAt ?? '')).toBeLessThanOrEqual(shut + 1);
+    await runActivity(activities.reinstatePeers, { ref: { ...ref, phase: 'restore' as const }, approvedInRun: 'run-1', readBack: false });
+    expect((await collected('open again')).fencedAt).toBeNull();
+    // Shut by somebody else: nobody can say since when.
+    await scene.ours.exec(`UPDATE peers SET status = 'revoked' WHERE node_id = '${scene.peer.nodeId}'`);
+    expect((await collected('by somebody')).fencedAt).toBeNull();
+    await scene.ours.exec(`UPDATE peers SET status = 'active' WHERE node_id = '${scene.peer.nodeId}'`);
   });
 
   it('pauses promotion by the program of the deployment, and resumes only what it paused', async () => {

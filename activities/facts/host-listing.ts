@@ -156,7 +156,8 @@ function factOf(row: HostFact): Fact {
 }
 
 function valueOf({ value_type: type, value_v: text }: HostFact): unknown {
-  if (type === 'number') return Number(text);
+  // A sender may call any text a number. The node answers 500 for such a fact; the evidence takes no NaN.
+  if (type === 'number') return text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text;
   if (type === 'boolean') return text === 'true';
   return type === 'null' ? null : text;
 }

@@ -1,8 +1,10 @@
 """Facts of peers, put into a stopped node's database by the node's own ingest, as its pull loop would.
 
 Runs in the node's Python with the node's STIGMEM_ environment. JSON on stdin, JSON on stdout.
-  {groups: [{sender, entity_uri, label, facts, per_entity}], peers: {like, rows: [{id, node_id, node_url}]}}  -> {facts, seconds}
-`peers` first copies the peers row `like` under other names, so that several incidents have a peer each.
+  {groups: [{sender, entity_uri, label, facts, per_entity, fact, origin_node_id, tenant}],
+   peers: {like, rows: [{id, node_id, node_url}]}}  -> {facts, seconds}
+`peers` first copies the peers row `like` under other names, so that several incidents have a peer each. Of a group may be
+left out: `fact`, wire fields that its facts have instead; `origin_node_id`, by default the sender; `tenant`, by default ours.
 """
 
 from __future__ import annotations
@@ -44,16 +46,17 @@ def wire(group: dict[str, Any], index: int) -> dict[str, Any]:
         "valid_until": None,
         "confidence": 0.9,
         "scope": "company",
+        **group.get("fact", {}),
     }
     fact["cid"] = compute_cid(
         entity=fact["entity"],
         relation=fact["relation"],
-        value_type="text",
+        value_type=fact["value"]["type"],
         value_v=fact["value"]["v"],
         source=fact["source"],
         scope=fact["scope"],
         confidence=fact["confidence"],
-        interpret_as="content",
+        interpret_as=fact["value"].get("interpret_as", "content"),
     )
     return fact
 
@@ -66,8 +69,8 @@ def take_in(group: dict[str, Any]) -> None:
         ingest.ingest_fact(
             fact,
             group["sender"],
-            tenant_id="default",
-            origin_node_id=group["sender"],
+            tenant_id=group.get("tenant", "default"),
+            origin_node_id=group.get("origin_node_id", group["sender"]),
             origin_allowed_scopes=["company"],
             origin_tenant="default",
             origin_allowed_tenants=["default"],

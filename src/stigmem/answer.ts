@@ -100,12 +100,12 @@ function jsonOrNull(text: string): unknown {
   }
 }
 
-function expectation(issue: z.core.$ZodIssue | undefined): string {
+export function expectation(issue: z.core.$ZodIssue | undefined): string {
   if (issue === undefined) return 'another shape';
   return issue.code === 'invalid_type' ? issue.expected : issue.message;
 }
 
-function inWords(value: unknown): string {
+export function inWords(value: unknown): string {
   if (value === null) return 'null';
   if (value === undefined) return 'nothing';
   if (Array.isArray(value)) return `a list of ${value.length}`;

@@ -10,6 +10,7 @@ import { identifyActivities } from './identify.ts';
 import { investigateActivities } from './investigate.ts';
 import { recoverActivities } from './recover.ts';
 import { restoreActivities } from './restore.ts';
+import { rotateActivities } from './rotate.ts';
 import { watched } from './watched.ts';
 
 /** Everything the workflow may call, by the names the runbook's steps have. One file a phase. */
@@ -21,6 +22,7 @@ export function createActivities(deps: Deps) {
     ...investigateActivities(deps),
     ...recoverActivities(deps),
     ...communicateActivities(deps),
+    ...rotateActivities(deps),
     ...restoreActivities(deps),
     ...closeActivities(deps),
     ...hostQueueActivities(deps),

@@ -267,6 +267,7 @@ const howByType: Readonly<Record<FailureType, string>> = {
   HostUnsupported:
     "Read what the host worker says: its node, its schema or its evidence folder is not this incident's. Mend that, or do the step by hand.",
   HostRefused: 'Read why: it would do harm on a node that is set up like this one. Do what it names by hand, or skip.',
+  RotationPending: 'Nothing while the operator of the peer rotates its key; else tell the operator what stands here.',
   RunStillOpen: 'Nothing to do: it is tried again until the run has ended.',
 };
 

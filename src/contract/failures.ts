@@ -35,6 +35,8 @@ export const failureTypes = {
   HostUnsupported: { retryable: false },
   /** It would do harm on a node that is set up like this one. */
   HostRefused: { retryable: false },
+  /** The peer does not show a new key that is good yet: asked again until it does. */
+  RotationPending: { retryable: true },
   /** A run whose history is to be sealed has not ended yet. */
   RunStillOpen: { retryable: true },
 } as const satisfies Record<string, { retryable: boolean }>;

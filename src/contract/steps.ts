@@ -116,6 +116,26 @@ export interface ReadPeer extends StepResult {
   readonly entityUri: string;
 }
 
+/** The peer's new key, verified as far as its own documents go; people bring the fingerprint from outside. */
+export interface VerifiedKeys {
+  readonly nodeId: string;
+  readonly entityUri: string;
+  /** base64url. */
+  readonly publicKey: string;
+  readonly keyId: string;
+  /** As the approve route takes it. */
+  readonly fingerprint: string;
+  readonly expiresAt: string;
+  /** `none`: nothing leads from the old key to the new one; `afterFirstBad`: whoever stole the old key could have made it. */
+  readonly chain: 'none' | 'whole' | 'afterFirstBad';
+  /** What people have to know before they trust it. */
+  readonly remarks: readonly string[];
+}
+
+export interface KeysVerified extends StepResult {
+  readonly keys: VerifiedKeys;
+}
+
 export interface Assessed extends StepResult {
   readonly plan: PlanRef;
   readonly firstSuspicious: FirstBad | null;

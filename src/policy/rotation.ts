@@ -1,3 +1,4 @@
+import type { VerifiedKeys } from '../contract/steps.ts';
 import { expectation, inWords } from '../stigmem/answer.ts';
 import { boundedJson } from '../stigmem/bounded-json.ts';
 import { checkChain, checkManifest, microsOf, problem, type Anchor, type Problem, type SignedManifest } from './manifest.ts';
@@ -34,28 +35,10 @@ export interface RotationInput {
   readonly strict: boolean;
 }
 
-/** `none`: nothing leads from the old key to the new one; `afterFirstBad`: whoever stole the old key could have made it. */
-export type ChainKind = 'none' | 'whole' | 'afterFirstBad';
-
-/** The peer's new key, verified as far as its own documents go. */
-export interface NewKeys {
-  readonly nodeId: string;
-  readonly entityUri: string;
-  /** base64url. */
-  readonly publicKey: string;
-  readonly keyId: string;
-  /** As the approve route takes it. */
-  readonly fingerprint: string;
-  readonly expiresAt: string;
-  readonly chain: ChainKind;
-  /** What people have to know before they trust it. */
-  readonly remarks: readonly string[];
-}
-
 export type RotationVerdict =
   | { readonly kind: 'notYet'; readonly why: string }
   | { readonly kind: 'bad'; readonly problems: readonly Problem[] }
-  | { readonly kind: 'new'; readonly keys: NewKeys };
+  | { readonly kind: 'new'; readonly keys: VerifiedKeys };
 
 /**
  * Has the peer rotated its key? Only where both of its documents show one and the same key, never seen before, and
@@ -83,7 +66,9 @@ export function judgeRotation({ known: given, ...rest }: RotationInput): Rotatio
     if (shown.key !== manifest.public_key)
       problems.push(problem('well-known.federation_pubkey', `${manifest.public_key}, as in the manifest`, shown.key));
     problems.push(...identityProblems(shown.wellKnown, manifest, known));
-    const { start, problems: broken } = checkChain(manifest, known.pinned);
+    const isKnown = known.nodeIds.includes(shown.wellKnown.node_id);
+    const { publicKey } = known.pinned;
+    const { start, problems: broken } = checkChain(manifest, isKnown ? known.pinned : { publicKey });
     problems.push(...broken);
     if (problems.length === 0) return { kind: 'new', keys: newKeys(shown.wellKnown, manifest, start, input) };
   }
@@ -116,14 +101,15 @@ function identityProblems(wellKnown: WellKnown, manifest: SignedManifest, known:
   const { pinned, seen, nodeIds, entityUri, ourEntityUri } = known;
   const { entity_uri: uri, public_key: key } = manifest;
   if (seen.includes(key)) problems.push(problem('manifest.public_key', 'a key never seen before', `${key}, seen before`));
-  // The node takes another key under the stored key id without asking for a chain.
-  if (manifest.key_id === pinned?.keyId) problems.push(problem('manifest.key_id', "another than the old key's", manifest.key_id));
+  const isKnown = nodeIds.includes(wellKnown.node_id);
+  // The node takes another key under the stored key id without asking for a chain. Of another entity the id says nothing.
+  if (isKnown && manifest.key_id === pinned?.keyId)
+    problems.push(problem('manifest.key_id', "another than the old key's", manifest.key_id));
   if (!manifest.entities.includes(wellKnown.node_id))
     problems.push(problem('manifest.entities', `a list with ${wellKnown.node_id}`, `${manifest.entities.length} others`));
   if (typeof wellKnown.entity_uri === 'string' && wellKnown.entity_uri !== uri)
     problems.push(problem('well-known.entity_uri', `${uri}, as in the manifest`, wellKnown.entity_uri));
   if (uri === '' || uri === ourEntityUri) problems.push(problem('manifest.entity_uri', 'an entity of its own', JSON.stringify(uri)));
-  const isKnown = nodeIds.includes(wellKnown.node_id);
   if (isKnown && entityUri !== '' && uri !== entityUri)
     problems.push(problem('manifest.entity_uri', `${entityUri}, which our node has for ${wellKnown.node_id}`, uri));
   // The old manifest stays stored for its entity URI, and no fact of the new key would be taken.
@@ -132,7 +118,7 @@ function identityProblems(wellKnown: WellKnown, manifest: SignedManifest, known:
   return problems;
 }
 
-function newKeys(wellKnown: WellKnown, manifest: SignedManifest, start: number, input: RotationInput): NewKeys {
+function newKeys(wellKnown: WellKnown, manifest: SignedManifest, start: number, input: RotationInput): VerifiedKeys {
   const chain = chainOf(manifest, start, input.firstBad);
   return {
     nodeId: wellKnown.node_id,
@@ -146,13 +132,18 @@ function newKeys(wellKnown: WellKnown, manifest: SignedManifest, start: number, 
   };
 }
 
-function chainOf({ rotation_events: events }: SignedManifest, start: number, firstBad: string | null): ChainKind {
+function chainOf({ rotation_events: events }: SignedManifest, start: number, firstBad: string | null): VerifiedKeys['chain'] {
   const event = events[start];
   if (event === undefined) return 'none';
   return firstBad !== null && microsOf(event.rotated_at) < microsOf(firstBad) ? 'whole' : 'afterFirstBad';
 }
 
-function remarksOn(wellKnown: WellKnown, manifest: SignedManifest, chain: ChainKind, { known, firstBad, strict }: RotationInput): string[] {
+function remarksOn(
+  wellKnown: WellKnown,
+  manifest: SignedManifest,
+  chain: VerifiedKeys['chain'],
+  { known, firstBad, strict }: RotationInput,
+): string[] {
   const remarks: string[] = [];
   const events = manifest.rotation_events;
   const last = events.at(-1);

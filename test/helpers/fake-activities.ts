@@ -4,7 +4,7 @@ import type { Activities } from '../../activities/index.ts';
 import type { FailureType } from '../../src/contract/failures.ts';
 import { defaultPolicy, type Policy } from '../../src/contract/policy.ts';
 import type { PlanItem } from '../../src/contract/schemas.ts';
-import type { PlanRef, StepResult } from '../../src/contract/steps.ts';
+import type { PlanRef, StepResult, VerifiedKeys } from '../../src/contract/steps.ts';
 import { planHash, sha256Id } from '../../src/contract/canonical.ts';
 
 /** What the fake world looks like, and what it counts. Typed as the real activities are. */
@@ -37,6 +37,17 @@ export interface FakeWorld {
   hostQueue: string | undefined;
   entries: number;
 }
+
+const newKeys: VerifiedKeys = {
+  nodeId: 'node:peer-again',
+  entityUri: 'stigmem://peer-again.test/node/self',
+  publicKey: 'A'.repeat(43),
+  keyId: 'key-2',
+  fingerprint: sha256Id('A'.repeat(43)),
+  expiresAt: '2027-11-23T00:00:00Z',
+  chain: 'none',
+  remarks: ['no rotation chain'],
+};
 
 export function fakeWorld(change: Partial<FakeWorld> = {}): FakeWorld {
   return {
@@ -200,6 +211,7 @@ export function fakeActivities(world: FakeWorld): Activities {
     notifyPeer: async () => ended('notifyPeer'),
     notifyDownstream: async () => ended('notifyDownstream'),
     notifyLocal: async () => ended('notifyLocal'),
+    verifyKeys: async () => ({ ...ended('verifyKeys'), keys: newKeys }),
     remind: async ({ gate, why }) => {
       world.reminders.push({ gate, why });
       called('remind');

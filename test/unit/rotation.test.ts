@@ -95,10 +95,11 @@ describe('a peer has rotated its key', () => {
     });
   });
 
-  it('as another node under another entity', () => {
+  it('as another node under another entity, whose key ids are its own', () => {
     const uri = 'stigmem://peer-again.test';
-    const manifest = manifestOf(next, [], { entity_uri: uri, entities: [uri, 'stigmem:node:again'] });
-    const verdict = judge(wellKnownOf(next, { node_id: 'stigmem:node:again', entity_uri: uri }), manifest);
+    const manifest = manifestOf({ ...next, id: 'key-1' }, [], { entity_uri: uri, entities: [uri, 'stigmem:node:again'] });
+    const pinned = { publicKey: old.text, keyId: 'key-1' };
+    const verdict = judge(wellKnownOf(next, { node_id: 'stigmem:node:again', entity_uri: uri }), manifest, { known: { ...known, pinned } });
     expect(verdict).toMatchObject({ kind: 'new', keys: { nodeId: 'stigmem:node:again', entityUri: uri, chain: 'none' } });
     expect(JSON.stringify(verdict)).toContain('to our node a new peer');
   });

@@ -9,6 +9,7 @@ import { hostQueueActivities } from './host-queue.ts';
 import { identifyActivities } from './identify.ts';
 import { investigateActivities } from './investigate.ts';
 import { recoverActivities } from './recover.ts';
+import { reregisterActivities } from './reregister.ts';
 import { restoreActivities } from './restore.ts';
 import { rotateActivities } from './rotate.ts';
 import { watched } from './watched.ts';
@@ -23,6 +24,7 @@ export function createActivities(deps: Deps) {
     ...recoverActivities(deps),
     ...communicateActivities(deps),
     ...rotateActivities(deps),
+    ...reregisterActivities(deps),
     ...restoreActivities(deps),
     ...closeActivities(deps),
     ...hostQueueActivities(deps),

@@ -136,6 +136,11 @@ export interface KeysVerified extends StepResult {
   readonly keys: VerifiedKeys;
 }
 
+/** How registering ended, and the peer as our node knows it from then on. */
+export interface Registered extends StepResult {
+  readonly peer: PeerRef;
+}
+
 export interface Assessed extends StepResult {
   readonly plan: PlanRef;
   readonly firstSuspicious: FirstBad | null;

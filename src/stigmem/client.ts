@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { StigmemSession } from './session.ts';
 import {
+  ApprovedPeer,
   AuditExport,
   AuditPage,
   Fact,
@@ -12,6 +13,7 @@ import {
   Provenance,
   QuarantineAction,
   QuarantinePage,
+  RegisteredPeer,
   type AuditEvent,
   type Peer,
   type Scope,
@@ -37,6 +39,7 @@ import type {
   FederationAuditQuery,
   LintQuery,
   OriginPinBody,
+  PeerDeclaration,
   PeerPolicy,
   QuarantineQuery,
   RecallQuery,
@@ -75,6 +78,17 @@ export class Stigmem extends StigmemSession {
   /** A 200 names the columns written, no more: read `peers()` back. `tenant_map` replaces the whole map. */
   async patchPeer(peerId: string, policy: PeerPolicy, signal?: AbortSignal): Promise<PatchPeerAnswer> {
     return this.admin('PATCH', `/v1/federation/peers/${segment(peerId)}`, PatchPeerAnswer, { body: policy, signal });
+  }
+
+  /** 409 for a node_id that is known, whatever its status. The node asks the peer's well-known for the key first. */
+  async registerPeer(declaration: PeerDeclaration, signal?: AbortSignal): Promise<RegisteredPeer> {
+    return this.admin('POST', '/v1/federation/peers', RegisteredPeer, { body: declaration, signal });
+  }
+
+  /** 400 where the fingerprint is not the registered key's, 409 unless the row is pending_approval, 404. */
+  async approvePeer(peerId: string, fingerprint: string, signal?: AbortSignal): Promise<ApprovedPeer> {
+    const path = `/v1/federation/peers/${segment(peerId)}/approve`;
+    return this.admin('POST', path, ApprovedPeer, { body: { pubkey_fingerprint: fingerprint }, signal });
   }
 
   /** Newest first. Its cursor loses rows (paging.ts): never walk it and believe the union. */

@@ -28,6 +28,16 @@ export interface PeerPolicy {
   readonly tenant_map?: Readonly<Record<string, string>>;
 }
 
+/** models/federation.py, PeerRegisterRequest: signed by the peer, so nobody else can write one. */
+export interface PeerDeclaration {
+  readonly node_id: string;
+  readonly node_url: string;
+  readonly federation_pubkey: string;
+  readonly allowed_scopes: readonly string[];
+  readonly signed_at: string;
+  readonly declaration_sig: string;
+}
+
 export interface FederationAuditQuery {
   /** Compared letter by letter with the stored peer_id. */
   readonly peerId?: string;

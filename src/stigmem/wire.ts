@@ -72,6 +72,14 @@ export const PeersAnswer = z.looseObject({ peers: z.array(Peer) });
 export const PatchPeerAnswer = z.looseObject({ peer_id: z.string(), updated: z.array(z.string()) });
 export type PatchPeerAnswer = z.infer<typeof PatchPeerAnswer>;
 
+/** POST /v1/federation/peers: register_peer. `rejected` comes with 201 too. */
+export const RegisteredPeer = z.looseObject({ peer_id: z.string().min(1), status: z.string() });
+export type RegisteredPeer = z.infer<typeof RegisteredPeer>;
+
+/** POST /v1/federation/peers/{id}/approve: approve_peer. */
+export const ApprovedPeer = z.looseObject({ peer_id: z.string(), node_id: z.string(), status: z.string() });
+export type ApprovedPeer = z.infer<typeof ApprovedPeer>;
+
 /** routes/federation/audit_conflicts.py, get_audit_log. peer_id: a peers row id, a node_id, an issuer or an entity URI. */
 export const FederationAuditEvent = z.looseObject({
   id: z.string().min(1),

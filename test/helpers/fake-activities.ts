@@ -212,6 +212,11 @@ export function fakeActivities(world: FakeWorld): Activities {
     notifyDownstream: async () => ended('notifyDownstream'),
     notifyLocal: async () => ended('notifyLocal'),
     verifyKeys: async () => ({ ...ended('verifyKeys'), keys: newKeys }),
+    registerPeer: async ({ approvedInRun, peer: before }) => {
+      assertHere(approvedInRun);
+      called('registerPeer');
+      return { outcome: 'verified', way: 'http', detail: 'test', peer: { ...before, nodeId: newKeys.nodeId }, evidence: evidence() };
+    },
     remind: async ({ gate, why }) => {
       world.reminders.push({ gate, why });
       called('remind');

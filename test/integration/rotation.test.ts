@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import type { Deps } from '../../activities/deps.ts';
+import { seal, type Deps } from '../../activities/deps.ts';
 import { investigateActivities } from '../../activities/investigate.ts';
 import { reregisterActivities } from '../../activities/reregister.ts';
 import { rotateActivities } from '../../activities/rotate.ts';
@@ -122,6 +122,15 @@ describe('verifyKeys', () => {
     expect((await verify()).keys).toEqual(keys);
   });
 
+  it("takes the pin from our node's own row, where the host worker sealed it, before the word of the peer", async () => {
+    const ref = refOf('by the host');
+    const rows = await ours.sql('SELECT * FROM peers');
+    await seal(deps, { ...ref, phase: 'identify' }, 'peers rows on the host', 'peers', { rows, said: '', doubt: null });
+    const word = 'known only from what the peer itself showed';
+    expect((await verify(ref)).keys.remarks.join()).not.toContain(word);
+    expect((await verify()).keys.remarks.join()).toContain(word);
+  });
+
   it('keeps no more looks in the evidence than there were answers', async () => {
     const before = (await verify()).evidence.entries;
     for (let tries = 0; tries < 3; tries += 1) await verify();
@@ -207,15 +216,15 @@ describe('registerPeer', () => {
   it('has the old key refused from then on, shown by trying it', async () => {
     const script =
       "import sys; from stigmem_node.federation.peer_token import create_peer_token; print(create_peer_token(sys.argv[1], ['company']))";
-    const pull = async (env: Readonly<Record<string, string>>) => {
-      const { stdout } = await run(stigmemPython(), ['-B', '-c', script, ours.nodeId], {
-        env: { ...again?.env, ...env },
-        cwd: again?.dir ?? '',
-      });
-      return (await ours.request('GET', '/v1/federation/facts?scope=company', undefined, stdout.trim())).status;
+    const oldKeys = { STIGMEM_FEDERATION_PUBKEY: oldKey, STIGMEM_FEDERATION_PRIVKEY: oldSeed };
+    const pull = async (as: StigmemNode | undefined, env: Readonly<Record<string, string>>) => {
+      const { stdout } = await run(stigmemPython(), ['-B', '-c', script, ours.nodeId], { env: { ...as?.env, ...env }, cwd: as?.dir ?? '' });
+      return ours.request('GET', '/v1/federation/facts?scope=company', undefined, stdout.trim());
     };
-    expect(await pull({})).toBe(200);
-    expect(await pull({ STIGMEM_FEDERATION_PUBKEY: oldKey, STIGMEM_FEDERATION_PRIVKEY: oldSeed })).toBe(401);
+    expect((await pull(again, {})).status).toBe(200);
+    expect((await pull(again, oldKeys)).status).toBe(401);
+    // The old registration stands, as its residual risk says: answered, with nothing.
+    expect(await pull(peerNode, oldKeys)).toMatchObject({ status: 200, body: { facts: [] } });
     const { entries } = await node.federationAuditPage({ eventType: 'rejected_token', limit: 50 });
     expect(JSON.stringify(entries.map(({ detail }) => detail))).toContain('invalid_signature');
   });

@@ -16,6 +16,15 @@ export interface Mutation {
 }
 
 const contains = ['fenceInbound', 'fenceOutbound', 'blockRelays', 'revokeTokens', 'revokeKeys', 'lowerTrust', 'pausePromotion'];
+const containsOnHost = ['revokePeers', 'revokeAccess', 'lowerTrustRules', 'pausePromotionJob'];
+const gateOnHost = new Map<string, Gate>([
+  ['suppressFacts', 'retract'],
+  ['liftTombstones', 'retract'],
+  ['coverCards', 'retract'],
+  ['restoreOnHost', 'restore'],
+  ['resumePromotionJob', 'restore'],
+  ['reinstatePeers', 'restore'],
+]);
 const gateOf = new Map<string, Gate>([
   ['undoFacts', 'retract'],
   ['rebindPeer', 'reregister'],
@@ -23,11 +32,12 @@ const gateOf = new Map<string, Gate>([
   ['liftFences', 'restore'],
   ['restoreTrust', 'restore'],
   ['resumePromotion', 'restore'],
+  ...gateOnHost,
 ]);
 const skipNeedsGate = ['contain', 'rotate', 'reregister'];
 
 /** What a step says it changed on the node; absent while it has not ended, or can't say. */
-const Changed = z.looseObject({ changed: z.int().optional() });
+const Changed = z.looseObject({ changed: z.int().optional(), done: z.int().optional() });
 const Asked = z.looseObject({
   ref: z.looseObject({ mode: z.string().default('live') }).default({ mode: 'live' }),
   readBack: z.boolean().default(false),
@@ -46,9 +56,13 @@ export function checkMutations(
   return activities.flatMap((record): Mutation[] => {
     const asked = Asked.safeParse(record.input).data;
     if (asked?.readBack === true) return [];
-    const changed = Changed.safeParse(record.result).data?.changed;
+    const said = Changed.safeParse(record.result).data;
+    const isOnHost = containsOnHost.includes(record.name) || gateOnHost.has(record.name);
+    // Of undoFacts `done` is how far it has come; a host operation says by it how much it changed.
+    const changed = isOnHost ? said?.done : said?.changed;
     if (asked?.ref.mode === 'drill' || changed === 0) return [];
-    if (contains.includes(record.name)) return [{ record, gate: null, approval: null, wrong: null }];
+    if (contains.includes(record.name) || containsOnHost.includes(record.name))
+      return [{ record, gate: null, approval: null, wrong: null }];
     const gate = gateOf.get(record.name);
     // An activity that saw that its approval was void refused to act: nothing was changed.
     if (!gate || record.failure?.type === 'PreconditionChanged') return [];

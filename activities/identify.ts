@@ -5,7 +5,7 @@ import { earlierFence } from '../src/contract/steps.ts';
 import type { AlertsHeld, CapturedLocal, HeldAlert, IncidentRef, OpenedRun, PeerRef, ResolvedPeer } from '../src/contract/steps.ts';
 import { holdAlert, suspiciousEvents, type AuditedEvent } from '../src/policy/alerts.ts';
 import { loadPolicy } from '../src/policy/load.ts';
-import { findCapabilities } from '../src/stigmem/capabilities.ts';
+import { findCapabilities, leverWords } from '../src/stigmem/capabilities.ts';
 import { collectFederationAudit } from '../src/stigmem/federation-audit.ts';
 import { collectAudit, collectQuarantine } from '../src/stigmem/paging.ts';
 import type { FederationAuditEvent, Peer } from '../src/stigmem/wire.ts';
@@ -129,6 +129,7 @@ export function identifyActivities(deps: Deps) {
       const coverage: Coverage[] = [
         { what: 'federation audit events', seen: federation.items.length, complete: federation.complete, why: federation.why },
         { what: 'local audit events', seen: audit.items.length, complete: audit.complete, why: audit.why },
+        { what: 'documented routes of the node', ...leverWords(capabilities) },
         { what: 'quarantined facts', seen: quarantine.items.length, complete: quarantine.complete, why: quarantine.why },
         {
           what: "the peer's API keys",

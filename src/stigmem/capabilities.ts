@@ -88,3 +88,17 @@ function levers(has: (lever: Lever) => boolean): Record<Lever, boolean> {
     synthesize: has('synthesize'),
   };
 }
+
+/** Which levers there are, in words for status and report. */
+export function leverWords({ from, why, ...rest }: Capabilities): {
+  readonly seen: number;
+  readonly complete: boolean;
+  readonly why: string;
+} {
+  const has = (lever: string): boolean => Object.entries(rest).some(([name, there]) => name === lever && there === true);
+  const routesOf = (wanted: boolean): string[] =>
+    Object.entries(ROUTES).flatMap(([lever, { route }]) => (has(lever) === wanted ? [route.replace('{}', '{id}')] : []));
+  const absent = routesOf(false);
+  const seen = routesOf(true).length;
+  return { seen, complete: from === 'openapi', why: `${why}; absent: ${absent.join(', ') || 'none'}` };
+}

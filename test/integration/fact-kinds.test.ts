@@ -46,12 +46,8 @@ const notTheirs = () => [...Object.values(others), ...scene.benign];
 const rows = (ids: readonly string[]) =>
   scene.ours.sql(`SELECT * FROM facts WHERE id IN (${ids.map(() => '?').join(', ')}) ORDER BY id`, ids);
 const write = async (body: object, key = scene.ours.adminKey): Promise<string> => {
-  const answer = await scene.ours.request(
-    'POST',
-    '/v1/facts',
-    { relation, source: scene.ours.entityUri, scope: 'company', confidence: 0.9, ...body },
-    key,
-  );
+  const whole = { relation, source: scene.ours.entityUri, scope: 'company', confidence: 0.9, ...body };
+  const answer = await scene.ours.request('POST', '/v1/facts', whole, key);
   expect(answer.status, JSON.stringify(answer.body)).toBe(201);
   return String((answer.body as { id: unknown }).id);
 };
@@ -146,14 +142,8 @@ beforeAll(async () => {
       VALUES ('brought', 'hides-ours', 'tombstone_federation_ingested', 'x', 'x', '2026-11-23', 'default')`);
   database = openSqlite(ours.dbPath);
   const trust = { mode: 'relaxed', quarantineGarden: undefined };
-  host = createHostActivities({
-    database,
-    evidenceDir: deps().evidenceDir,
-    trust,
-    snapshot: undefined,
-    promotionCommand: undefined,
-    fateOf: async () => 'open',
-  });
+  const none = { snapshot: undefined, promotionCommand: undefined, fateOf: async () => 'open' as const };
+  host = createHostActivities({ database, evidenceDir: deps().evidenceDir, trust, ...none });
   rowsBefore = await rows(notTheirs());
   toldBefore = Object.fromEntries(await Promise.all(asked.map(async (kind) => [kind, await told(kind)] as const)));
 

@@ -147,11 +147,6 @@ async function report({ parties, story, operator }: Scene, incident: string): Pr
   const written = (part: string): boolean => files.some((name) => name.includes(part));
   story.check('notices are written', written('peer') && written('downstream'), files.join(', '));
   const status = await operator.status(incident);
-  story.check(
-    'what the API key wrote is named',
-    status.residual.some(({ what }) => what.includes('API key')),
-    'a fact written with a key once issued to the peer: no fence stops that, the report says so',
-  );
   await operator.cordon('verify', folder.dir);
   return { status, report: join(folder.dir, 'files', 'report.md'), audit };
 }

@@ -3,7 +3,7 @@ import type { HostilePeer } from '../lab/hostile-peer.ts';
 import { waitUntil } from '../lab/processes.ts';
 import { temporalBin } from '../lab/tools.ts';
 import type { Waiting } from '../contract/schemas.ts';
-import { poison } from './attack.ts';
+import { backdoor, poison } from './attack.ts';
 import { cardOf, deliveredBy, peersRow, recalled, retractionsPerFact, suppressionsPerFact, told } from './look.ts';
 import type { Narrator } from './narrate.ts';
 import type { Operator } from './operator.ts';
@@ -210,6 +210,11 @@ export async function askAgain({ parties, story, httpOnly }: Scene): Promise<voi
   const refund = 'stigmem://home.test/svc/refund';
   const values = await told(ours, agentKey, refund);
   story.check('facts, default query', !values.includes(poison), `${refund} no longer tells the poison`);
+  story.check(
+    'what its API key wrote is undone',
+    !(await told(ours, agentKey, backdoor.entity)).includes(backdoor.value),
+    `${backdoor.entity} was written here with a key once issued to the peer; the default query no longer tells it`,
+  );
   const found = await recalled(ours, agentKey, poison);
   const still = found.filter((value) => value.includes(poison));
   const mine = (await told(ours, agentKey, pay)).includes('restart pay with the blue button');

@@ -25,7 +25,7 @@ export class CanonicalError extends Error {
  */
 export function canonicalJson(value: unknown): string {
   try {
-    return write(value, '$', new Set());
+    return write(value, new Trail());
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     throw invalid('$', 'is nested too deeply for JSON; seal its raw bytes instead');
@@ -62,19 +62,46 @@ function invalid(path: string, what: string): CanonicalError {
   return new CanonicalError(path, what);
 }
 
-function write(given: unknown, path: string, above: Set<object>): string {
+/** Where the writer is: the objects it is inside of, and the member of each. The path is put together only for an error. */
+class Trail {
+  readonly #above: object[] = [];
+  readonly #members: (string | number)[] = [];
+
+  enter(value: object): void {
+    if (this.#above.includes(value)) throw this.invalid('refers back to an object that holds it');
+    this.#above.push(value);
+    this.#members.push('');
+  }
+
+  at(member: string | number): void {
+    this.#members[this.#members.length - 1] = member;
+  }
+
+  leave(): void {
+    this.#above.pop();
+    this.#members.pop();
+  }
+
+  invalid(what: string): CanonicalError {
+    return invalid(['$', ...this.#members.map((member) => (typeof member === 'number' ? `[${member}]` : `.${member}`))].join(''), what);
+  }
+}
+
+function write(given: unknown, trail: Trail): string {
+  if (typeof given === 'string') return quoted(given);
   const value = unwrap(given);
   if (value === null || typeof value === 'string' || typeof value === 'boolean') return JSON.stringify(value);
   if (typeof value === 'number') {
-    if (!Number.isFinite(value)) throw invalid(path, `${value} is no JSON number`);
+    if (!Number.isFinite(value)) throw trail.invalid(`${value} is no JSON number`);
     return JSON.stringify(value);
   }
-  if (typeof value !== 'object') throw invalid(path, `a ${typeof value} is no JSON value`);
-  if (above.has(value)) throw invalid(path, 'refers back to an object that holds it');
-  above.add(value);
-  const text = Array.isArray(value) ? writeArray(value, path, above) : writeObject(value, path, above);
-  above.delete(value);
-  return text;
+  if (typeof value !== 'object') throw trail.invalid(`a ${typeof value} is no JSON value`);
+  return Array.isArray(value) ? writeArray(value, trail) : writeObject(value, trail);
+}
+
+/** Nearly all strings are printable ASCII with nothing to escape; JSON.stringify takes twice as long for those. */
+function quoted(text: string): string {
+  return /^[\x20\x21\x23-\x5b\x5d-\x7e]*$/.test(text) ? `"${text}"` : JSON.stringify(text);
 }
 
 function unwrap(value: unknown): unknown {
@@ -82,25 +109,37 @@ function unwrap(value: unknown): unknown {
   return typeof value.toJSON === 'function' ? value.toJSON.call(value) : value;
 }
 
-function writeArray(values: readonly unknown[], path: string, above: Set<object>): string {
-  const parts: string[] = [];
-  for (const [index, item] of values.entries()) {
-    parts.push(item === undefined ? 'null' : write(item, `${path}[${index}]`, above));
+function writeArray(values: readonly unknown[], trail: Trail): string {
+  trail.enter(values);
+  let text = '';
+  for (let index = 0; index < values.length; index += 1) {
+    trail.at(index);
+    const item = values[index];
+    text += `${index === 0 ? '' : ','}${item === undefined ? 'null' : write(item, trail)}`;
   }
-  return `[${parts.join(',')}]`;
+  trail.leave();
+  return `[${text}]`;
 }
 
-function writeObject(value: object, path: string, above: Set<object>): string {
+function writeObject(value: object, trail: Trail): string {
   const prototype: unknown = Object.getPrototypeOf(value);
   if (prototype !== null && Object.getPrototypeOf(prototype) !== null) {
-    throw invalid(path, `a ${value.constructor.name} would be lost in JSON; turn it into plain data first`);
+    throw trail.invalid(`a ${value.constructor.name} would be lost in JSON; turn it into plain data first`);
   }
-  const members: [string, unknown][] = Object.entries(value);
-  // RFC 8785 sorts by UTF-16 code units, as < on strings does.
-  members.sort(([a], [b]) => (a < b ? -1 : 1));
-  const parts: string[] = [];
-  for (const [name, item] of members) {
-    if (item !== undefined) parts.push(`${JSON.stringify(name)}:${write(item, `${path}.${name}`, above)}`);
+  trail.enter(value);
+  let text = '';
+  for (const name of sortedNames(value)) {
+    const item: unknown = Reflect.get(value, name);
+    if (item === undefined) continue;
+    trail.at(name);
+    text += `${text === '' ? '' : ','}${quoted(name)}:${write(item, trail)}`;
   }
-  return `{${parts.join(',')}}`;
+  trail.leave();
+  return `{${text}}`;
+}
+
+/** RFC 8785 sorts by UTF-16 code units, as sort() without a comparison does. Many are sorted: finding that out is cheaper. */
+function sortedNames(value: object): string[] {
+  const names = Object.keys(value);
+  return names.every((name, at) => at === 0 || (names[at - 1] ?? '') < name) ? names : names.sort();
 }

@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import type { Coverage } from '../contract/schemas.ts';
 import type { Policy } from '../contract/policy.ts';
-import { canonicalJson, sha256Id } from '../contract/canonical.ts';
+import { canonicalJson } from '../contract/canonical.ts';
+import { sha256Hex } from '../evidence/canonical.ts';
 import { Fact, QuarantineEntry } from '../stigmem/wire.ts';
 
 /** One fact of the peer as it was collected. Everything but what our node stamped is the sender's claim. */
@@ -110,6 +111,8 @@ export interface RuleContext {
   readonly derivedFrom: (fact: SeenFact) => readonly DerivedFact[];
   /** Our own retraction of it, if there is one. */
   readonly retractedBy: (fact: SeenFact) => string | undefined;
+  /** Arrival in milliseconds, or null; each of a hundred thousand is parsed once. */
+  readonly arrivedMs: (fact: SeenFact) => number | null;
   /** When the peer turned: said by an operator, or the first arrival that no honest node could have sent. */
   readonly turnedAtMs: number | null;
   /** First suspicious event in the audit; weaker, since set-up and outages write such events too. */
@@ -156,9 +159,26 @@ export function instantMs(text: string | null): number | null {
  */
 export function contentHash(seen: SeenFact): string {
   const { id, entity, relation, source, receivedFrom, originNodeId, fact, quarantine } = seen;
-  const stable = { id, entity, relation, source, receivedFrom, originNodeId, quarantine: quarantine?.quarantine_status ?? null };
-  if (fact === null) return sha256Id(canonicalJson({ ...stable, timestamp: quarantine?.timestamp ?? null }));
-  const { timestamp, scope, confidence, hlc, valid_until, cid, value } = fact;
-  const content = cid === null ? { value: fact.sanitizer_redacted ? null : value } : { cid };
-  return sha256Id(canonicalJson({ ...stable, timestamp, scope, confidence, hlc, valid_until, ...content }));
+  // What is undefined is left out.
+  return idOf({
+    cid: fact?.cid ?? undefined,
+    confidence: fact?.confidence,
+    entity,
+    hlc: fact?.hlc,
+    id,
+    originNodeId,
+    quarantine: quarantine?.quarantine_status ?? null,
+    receivedFrom,
+    relation,
+    scope: fact?.scope,
+    source,
+    timestamp: fact === null ? (quarantine?.timestamp ?? null) : fact.timestamp,
+    valid_until: fact?.valid_until,
+    value: fact === null || fact.cid !== null ? undefined : fact.sanitizer_redacted ? null : fact.value,
+  });
+}
+
+/** As sha256Id of the contract does it in the workflow sandbox; outside of it there is a faster way. */
+function idOf(content: object): string {
+  return `sha256:${sha256Hex(canonicalJson(content))}`;
 }

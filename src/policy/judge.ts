@@ -39,6 +39,10 @@ export interface Judgement {
   readonly firstSuspicious: FirstBad | null;
 }
 
+/** By our own clock, in milliseconds; null where it is not known. */
+type Arrivals = ReadonlyMap<SeenFact, number | null>;
+
+const marking = rules.filter(({ marksTurn }) => marksTurn);
 const maxReason = 1_500;
 const maxEvidence = 20;
 
@@ -49,19 +53,22 @@ export function judgeFacts(input: JudgeInput): Judgement {
   const facts = collection.facts.filter((fact) => isOfPeer(fact, peer.nodeIds) || isByEntity(fact) || fact.writtenBy !== undefined);
   const relations = relationsOf(collection, facts);
   const { othersOn } = relations;
-  const untimed = contextOf(input, facts, relations, null);
+  const arrivals: Arrivals = new Map(facts.map((fact) => [fact, arrivalMs(fact)]));
+  const untimed = contextOf(input, arrivals, relations);
   // A key may have been lent, and may do what a delivery may not: it does not tell when the peer's node turned.
-  const delivered = facts.filter(({ writtenBy }) => writtenBy === undefined);
-  const marked = earliest(delivered, (fact) => rules.some((rule) => rule.marksTurn && rule.judge(fact, untimed) !== undefined));
+  const delivered: Arrivals = new Map([...arrivals].filter(([{ writtenBy }]) => writtenBy === undefined));
+  const marked = earliest(delivered, (fact) => marking.some((rule) => rule.judge(fact, untimed) !== undefined));
   const turnedBy = marked === null ? null : startOfDelivery(delivered, marked);
   const saidMs = firstBad?.from === 'operator' ? instantMs(firstBad.at) : null;
-  const context = contextOf(input, facts, relations, lower(turnedBy, saidMs));
+  const context = { ...untimed, turnedAtMs: lower(turnedBy, saidMs) };
   // Where nothing marks a turn, the earliest fact that would be undone at all is what there is.
-  const suspiciousMs = turnedBy ?? earliest(facts, (fact) => isUndone(findingsOf(fact, context)));
-  const judged = facts.map((fact) => judgeOne(fact, context, input));
-  const undone = new Set(judged.flatMap(({ id, action }) => (action === 'keep' ? [] : [id])));
+  const suspiciousMs = turnedBy ?? earliest(arrivals, (fact) => isUndone(findingsOf(fact, context)));
+  const once = eachOnce();
+  const judged = facts.map((fact) => judgeOne(fact, context, input, once));
+  const undone = new Set(judged.flatMap(({ fact: { id, action } }) => (action === 'keep' ? [] : [id])));
   const beside = [...judgeDerived(undone, input), ...judgeTombstones(input)];
-  const byHost = withFewCounters(judged.sort(byId), new Set(facts.filter((fact) => othersOn(fact).length > 0).map(({ id }) => id)));
+  judged.sort(({ fact: a }, { fact: b }) => byId(a, b));
+  const byHost = withFewCounters(judged, new Set(facts.filter((fact) => othersOn(fact).length > 0).map(({ id }) => id)));
   return {
     judged: beside.length === 0 ? byHost : [...byHost, ...beside].sort(byId),
     firstSuspicious: suspiciousMs === null ? null : { at: new Date(suspiciousMs).toISOString(), from: 'arrival' },
@@ -76,9 +83,8 @@ function byId(a: JudgedFact, b: JudgedFact): number {
 const sameDelivery = { gapMs: 1_000, atMostMs: 15_000 } as const;
 
 /** Where the delivery began that brought a fact at `atMs`: back over arrivals that follow each other closely. */
-function startOfDelivery(facts: readonly SeenFact[], atMs: number): number {
-  const earlier = facts
-    .map(arrivalMs)
+function startOfDelivery(arrivals: Arrivals, atMs: number): number {
+  const earlier = [...arrivals.values()]
     .filter((at): at is number => at !== null && at < atMs && at >= atMs - sameDelivery.atMostMs)
     .toSorted((a, b) => b - a);
   let start = atMs;
@@ -94,25 +100,52 @@ interface Found {
   readonly finding: Finding;
 }
 
-function judgeOne(seen: SeenFact, context: RuleContext, { collection, evidenceId, ways }: JudgeInput): JudgedFact {
+/** A judgement before it is settled which entities get a counter-statement. */
+interface Judged {
+  readonly fact: JudgedFact;
+  readonly wantsCounter: boolean;
+}
+
+function judgeOne(
+  seen: SeenFact,
+  context: RuleContext,
+  { collection, evidenceId, ways }: JudgeInput,
+  once: (text: string) => string,
+): Judged {
   const { id, entity, relation } = seen;
+  const scope = seen.fact?.scope ?? '';
   const found = findingsOf(seen, context);
   const others = context.othersOn(seen);
-  const evidence = [evidenceId, ...new Set(found.flatMap(({ finding }) => finding.evidence ?? []))].slice(0, maxEvidence);
-  const base = { id, entity, relation, scope: seen.fact?.scope ?? '', evidence, contentHash: contentHash(seen) };
+  const events = found.flatMap(({ finding }) => finding.evidence ?? []);
+  const evidence = events.length === 0 ? [evidenceId] : [evidenceId, ...new Set(events)].slice(0, maxEvidence);
+  const hash = contentHash(seen);
   if (!isUndone(found)) {
     const words = found.map(({ finding }) => finding.reason).join('; ');
     const only = found.length === 0 ? 'no rule finds anything' : `${words}; that alone is not enough`;
-    const reason = `benign: ${arrivalWords(seen, context)}; ${only}`.slice(0, maxReason);
-    const rule = found.length === 0 ? 'benign' : names(found);
-    return { ...base, action: 'keep', way: 'none', rule, reason, ours: oursWords(others, 'stays as it is') };
+    const reason = once(`benign: ${arrivalWords(seen, context)}; ${only}`.slice(0, maxReason));
+    const rule = found.length === 0 ? 'benign' : once(names(found));
+    const ours = oursWords(others, 'stays as it is');
+    const fact = { action: 'keep', contentHash: hash, entity, evidence, id, ours, reason, relation, rule, scope, way: 'none' } as const;
+    return { fact, wantsCounter: false };
   }
-  const { action, way, why, ours, counter } = chooseWay(seen, { others, retractedBy: collection.retracted.get(id) }, ways);
+  const { action, way, why, ours, counter = false } = chooseWay(seen, { others, retractedBy: collection.retracted.get(id) }, ways);
   const kinds = findingsOf(seen, context, kindRules);
-  const words = [...found, ...kinds].map(({ finding }) => finding.reason).join('; ');
+  const all = kinds.length === 0 ? found : [...found, ...kinds];
+  const words = all.map(({ finding }) => finding.reason).join('; ');
   // The way comes last and is never cut: it holds the operation to do by hand.
-  const reason = `${words.slice(0, maxReason - why.length)}. ${action}: ${why}`;
-  return { ...base, action, way, rule: names([...found, ...kinds]), reason, ours, ...(counter === undefined ? {} : { counter }) };
+  const reason = once(`${words.slice(0, maxReason - why.length)}. ${action}: ${why}`);
+  const rule = once(names(all));
+  return { fact: { action, contentHash: hash, entity, evidence, id, ours, reason, relation, rule, scope, way }, wantsCounter: counter };
+}
+
+/** A hundred thousand facts have a few thousand reasons: each is kept once. */
+function eachOnce(): (text: string) => string {
+  const known = new Map<string, string>();
+  return (text) => {
+    const same = known.get(text);
+    if (same === undefined) known.set(text, text);
+    return same ?? text;
+  };
 }
 
 /** Each is a write of the node's hourly quota: with more, what is suppressed at once would not be over for hours. */
@@ -122,19 +155,17 @@ const mostCounters = 500;
  * One counter-statement makes an entity's card contradictory, however many facts stand on it; none is needed where a live
  * fact of others shares a relation with one of them.
  */
-function withFewCounters(judged: readonly JudgedFact[], besideOthers: ReadonlySet<string>): JudgedFact[] {
-  const wants = judged.some(({ counter }) => counter === true);
-  if (!wants) return [...judged];
-  const places = judged.map(({ entity, scope }) => tripleKey(entity, '', scope));
-  const contradicted = new Set(places.filter((_place, at) => besideOthers.has(judged[at]?.id ?? '')));
-  const first = new Map<string, number>();
-  for (const [at, place] of places.entries()) {
-    if (judged[at]?.counter === true && first.size < mostCounters && !contradicted.has(place) && !first.has(place)) first.set(place, at);
-  }
-  return judged.map((fact, at) => {
-    if (fact.counter === undefined || first.get(places[at] ?? '') === at) return fact;
-    const { counter: _one, ...rest } = fact;
-    return rest;
+function withFewCounters(judged: readonly Judged[], besideOthers: ReadonlySet<string>): JudgedFact[] {
+  const placeOf = ({ fact: { entity, scope } }: Judged): string => tripleKey(entity, '', scope);
+  const settled = new Set(judged.filter(({ fact }) => besideOthers.has(fact.id)).map(placeOf));
+  let counters = 0;
+  return judged.map((one) => {
+    if (!one.wantsCounter || counters === mostCounters) return one.fact;
+    const place = placeOf(one);
+    if (settled.has(place)) return one.fact;
+    settled.add(place);
+    counters += 1;
+    return { ...one.fact, counter: true };
   });
 }
 
@@ -146,10 +177,12 @@ function arrivalWords({ arrivedAt }: SeenFact, { turnedAtMs }: RuleContext): str
 }
 
 function findingsOf(fact: SeenFact, context: RuleContext, of: readonly Rule[] = rules): Found[] {
-  return of.flatMap((rule) => {
+  const found: Found[] = [];
+  for (const rule of of) {
     const finding = rule.judge(fact, context);
-    return finding === undefined ? [] : [{ rule, finding }];
-  });
+    if (finding !== undefined) found.push({ rule, finding });
+  }
+  return found;
 }
 
 /** One rule that is enough alone, or what it says together with when it came. */
@@ -162,28 +195,31 @@ function names(found: readonly Found[]): string {
   return found.map(({ rule }) => rule.name).join('+');
 }
 
-function contextOf(input: JudgeInput, facts: readonly SeenFact[], relations: Relations, turnedAtMs: number | null): RuleContext {
+/** What is known before anything tells when the peer turned. */
+function contextOf(input: JudgeInput, arrivals: Arrivals, relations: Relations): RuleContext {
   const { collection, policy, peer, ourEntityUri, firstBad } = input;
   const { triples, derived } = relations;
   return {
     policy,
     peer,
     ourEntityUri,
-    turnedAtMs,
     othersOn: relations.othersOn,
     theirsOn: (seen) => (triples.get(ownTriple(seen)) ?? 0) - (isStated(seen) ? 1 : 0),
     derivedFrom: ({ id }) => derived.get(id) ?? [],
     retractedBy: ({ id }) => collection.retracted.get(id),
+    arrivedMs: (fact) => arrivals.get(fact) ?? null,
+    turnedAtMs: null,
     localSources: collection.localSources,
     promoted: collection.promoted,
     fencedAtMs: instantMs(collection.fencedAt),
-    bursts: burstsIn(facts, policy.burst),
+    bursts: burstsIn(arrivals, policy.burst),
     auditBadAtMs: firstBad?.from === 'audit' ? instantMs(firstBad.at) : null,
   };
 }
 
 /** A fact in quarantine shows no scope: whatever shares its entity and relation may be what it hides. */
 function othersIndex(others: readonly OtherFact[]): RuleContext['othersOn'] {
+  if (others.length === 0) return () => [];
   const byTriple = grouped(others, ({ entity, relation, scope }) => tripleKey(entity, relation, scope));
   const byPair = grouped(others, ({ entity, relation }) => tripleKey(entity, relation, ''));
   return ({ entity, relation, fact }) =>
@@ -191,14 +227,12 @@ function othersIndex(others: readonly OtherFact[]): RuleContext['othersOn'] {
 }
 
 /** Every fact in any span of `within` in which at least `facts` arrived, by our own clock. */
-function burstsIn(facts: readonly SeenFact[], burst: Policy['burst']): Map<string, string> {
+function burstsIn(arrivals: Arrivals, burst: Policy['burst']): Map<string, string> {
   const withinMs = durationMs(burst.within);
-  const timed = facts
-    .flatMap((fact) => {
-      const at = arrivalMs(fact);
-      return at === null ? [] : [{ id: fact.id, at }];
-    })
-    .sort((a, b) => a.at - b.at);
+  const words = `it is one of ${burst.facts} or more that arrived within ${burst.within}`;
+  const timed: { readonly id: string; readonly at: number }[] = [];
+  for (const [{ id }, at] of arrivals) if (at !== null) timed.push({ id, at });
+  timed.sort((a, b) => a.at - b.at);
   const found = new Map<string, string>();
   let from = 0;
   for (const [to, last] of timed.entries()) {
@@ -207,7 +241,7 @@ function burstsIn(facts: readonly SeenFact[], burst: Policy['burst']): Map<strin
     for (let index = to; index >= from; index -= 1) {
       const id = timed[index]?.id;
       if (id === undefined || found.has(id)) break;
-      found.set(id, `it is one of ${burst.facts} or more that arrived within ${burst.within}`);
+      found.set(id, words);
     }
   }
   return found;
@@ -250,8 +284,10 @@ function grouped<T>(others: readonly T[], keyOf: (other: T) => string): Map<stri
   return groups;
 }
 
-function earliest(facts: readonly SeenFact[], isSuspicious: (fact: SeenFact) => boolean): number | null {
-  return facts.filter(isSuspicious).reduce<number | null>((least, fact) => lower(least, arrivalMs(fact)), null);
+function earliest(arrivals: Arrivals, isSuspicious: (fact: SeenFact) => boolean): number | null {
+  let least: number | null = null;
+  for (const [fact, at] of arrivals) if (isSuspicious(fact)) least = lower(least, at);
+  return least;
 }
 
 function lower(a: number | null, b: number | null): number | null {

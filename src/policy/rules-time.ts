@@ -1,5 +1,5 @@
 import { durationMs, spanWords } from '../contract/duration.ts';
-import { arrivalMs, instantMs } from './facts.ts';
+import { instantMs } from './facts.ts';
 import { contractText, short, type Rule } from './rule.ts';
 
 /** A stamp may be ahead by the clock skew the node takes (300 s) and as much again. */
@@ -17,12 +17,12 @@ export const timeRules: readonly Rule[] = [
     weight: 'alone',
     marksTurn: true,
     why: 'Nodes stamp facts themselves and refuse old clocks: a stamp ahead of its arrival, over a month behind it, or unreadable was made up.',
-    judge: (seen) => {
+    judge: (seen, { arrivedMs }) => {
       const claimed = seen.fact?.timestamp ?? seen.quarantine?.timestamp;
       if (claimed === undefined) return undefined;
       const claimedMs = instantMs(claimed);
       if (claimedMs === null) return { reason: `its time ${short(claimed)} can't be read` };
-      const arrived = arrivalMs(seen);
+      const arrived = arrivedMs(seen);
       if (arrived === null) return undefined;
       if (claimedMs > arrived + aheadMs) return { reason: `it is stamped ${spanWords(claimedMs - arrived)} after it arrived` };
       if (claimedMs < arrived - behindMs) return { reason: `it is stamped ${spanWords(arrived - claimedMs)} before it arrived` };
@@ -35,8 +35,8 @@ export const timeRules: readonly Rule[] = [
     weight: 'alone',
     marksTurn: false,
     why: 'It came in although the door was shut: by a relay, a key or a hole in the fence.',
-    judge: (seen, { fencedAtMs }) => {
-      const arrived = arrivalMs(seen);
+    judge: (seen, { fencedAtMs, arrivedMs }) => {
+      const arrived = arrivedMs(seen);
       if (arrived === null || fencedAtMs === null || arrived <= fencedAtMs + fenceGraceMs) return undefined;
       return { reason: `it arrived ${spanWords(arrived - fencedAtMs)} after the fence went up` };
     },
@@ -47,8 +47,8 @@ export const timeRules: readonly Rule[] = [
     weight: 'alone',
     marksTurn: false,
     why: 'What a peer sends once it has turned can not be justified from audit evidence; people may still keep it.',
-    judge: (seen, { turnedAtMs }) => {
-      const arrived = arrivalMs(seen);
+    judge: (seen, { turnedAtMs, arrivedMs }) => {
+      const arrived = arrivedMs(seen);
       if (arrived === null || turnedAtMs === null || arrived < turnedAtMs) return undefined;
       return { reason: `it arrived at or after the first bad time, ${iso(turnedAtMs)}` };
     },
@@ -59,8 +59,8 @@ export const timeRules: readonly Rule[] = [
     weight: 'time',
     marksTurn: false,
     why: 'Honest facts also come shortly before: nearness alone would undo them.',
-    judge: (seen, { policy, turnedAtMs, auditBadAtMs }) => {
-      const arrived = arrivalMs(seen);
+    judge: (seen, { policy, turnedAtMs, auditBadAtMs, arrivedMs }) => {
+      const arrived = arrivedMs(seen);
       const windowMs = durationMs(policy.window);
       for (const badMs of [turnedAtMs, auditBadAtMs]) {
         if (arrived === null || badMs === null || Math.abs(arrived - badMs) > windowMs) continue;
@@ -82,6 +82,10 @@ export const timeRules: readonly Rule[] = [
   },
 ];
 
+let lastIso = { ms: Number.NaN, text: '' };
+
+/** One time stands in the reason of every fact. */
 function iso(ms: number): string {
-  return new Date(ms).toISOString();
+  if (lastIso.ms !== ms) lastIso = { ms, text: new Date(ms).toISOString() };
+  return lastIso.text;
 }

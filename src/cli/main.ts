@@ -10,6 +10,14 @@ async function ask(message: string): Promise<string | undefined> {
   return isCancel(answer) ? undefined : answer;
 }
 
+// A reader that has seen enough (`cordon plan … | head`) is no failure.
+for (const stream of [stdout, stderr]) stream.on('error', () => undefined);
+
+/** Resolves when all that was written is out, or nobody reads it any more. A pipe takes 64 KB at once; a large plan has more. */
+async function flushed(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => void stream.write('', () => resolve()));
+}
+
 const code = await runCli(process.argv.slice(2), {
   env: processEnv(),
   out: (line) => void stdout.write(`${line}\n`),
@@ -23,4 +31,5 @@ const code = await runCli(process.argv.slice(2), {
 
 // Ended here, not when nothing is left to do: a call that the client was about to try again when its connection was
 // closed would throw out of its timer, and end an answer that was given with a stack trace and another exit code.
+await Promise.all([flushed(stdout), flushed(stderr)]);
 process.exit(code);

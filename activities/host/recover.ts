@@ -1,7 +1,9 @@
+import type { JudgedFact } from '../../src/contract/schemas.ts';
 import type { HostDone, IncidentRef, PeerRef, PlanRef } from '../../src/contract/steps.ts';
 import { cardsAtOnce, coverCards } from '../../src/host/cards.ts';
 import { suppressAtOnce, suppressFacts } from '../../src/host/suppress.ts';
 import { liftTombstones, readTombstones } from '../../src/host/tombstones.ts';
+import { tripleKey } from '../../src/policy/facts.ts';
 import { assertApprovedHere } from '../approved.ts';
 import { headOf, seal } from '../deps.ts';
 import { readPlan } from '../facts/plans.ts';
@@ -99,12 +101,23 @@ export function hostRecoverActivities(deps: HostDeps) {
     async coverCards({ ref, plan, approvedInRun }: HostUndoInput): Promise<HostDone> {
       await assertServes(deps, ref);
       assertApprovedHere(approvedInRun);
-      const facts = (await readPlan(deps, ref, plan)).filter(({ action }) => action === 'suppress' || action === 'reject');
+      const placeOf = ({ entity, scope }: JudgedFact): string => tripleKey(entity, '', scope);
+      // Those of one card beside each other: else each of hundreds of changes would write nearly all cards again.
+      const facts = (await readPlan(deps, ref, plan))
+        .filter(({ action }) => action === 'suppress' || action === 'reject')
+        .map((fact) => ({ id: fact.id, place: placeOf(fact) }))
+        .toSorted((a, b) => (a.place < b.place ? -1 : a.place > b.place ? 1 : 0));
       let cards = 0;
       for (let from = 0; ref.mode !== 'drill' && from < facts.length; from += cardsAtOnce) {
-        const ids = facts.slice(from, from + cardsAtOnce).map(({ id }) => id);
-        const { record } = await coverCards(deps.database, effectOf(ref, 'undoFacts', 'coverCards', `${ref.at} from ${from}`), ids);
-        cards += record.cards;
+        const some = facts.slice(from, from + cardsAtOnce);
+        const effect = effectOf(ref, 'undoFacts', 'coverCards', `${ref.at} by card from ${from}`);
+        const { record } = await coverCards(
+          deps.database,
+          effect,
+          some.map(({ id }) => id),
+        );
+        const isGoingOn = record.cards > 0 && facts[from - 1]?.place === some[0]?.place;
+        cards += record.cards - (isGoingOn ? 1 : 0);
         beat({ cards });
       }
       const sealed = await seal(deps, ref, `cards ${plan.planHash}`, 'undone', { cards });

@@ -1,6 +1,7 @@
 import { condition, patched } from '@temporalio/workflow';
+import { spanWords } from '../src/contract/duration.ts';
 import { factActions } from '../src/contract/names.ts';
-import type { PlanRef, StepResult, Undone } from '../src/contract/steps.ts';
+import type { Pause, PlanRef, StepResult, Undone } from '../src/contract/steps.ts';
 import { answerAmendment, askPeople } from './ask.ts';
 import { digestOf, namesOpening, type GatePlan } from './gates.ts';
 import { listed, lookForHost, viaHost } from './host.ts';
@@ -152,12 +153,13 @@ function together(
 }
 
 /** The node takes only so many writes an hour, and a fence must always find room: the rest waits, for days if need be. */
-async function waitForQuota(incident: Incident, { done, total }: Undone, pause: { ms: number; why: string }): Promise<void> {
+async function waitForQuota(incident: Incident, { done, total }: Undone, pause: Pause): Promise<void> {
   const until = new Date(Date.now() + pause.ms).toISOString();
+  const where = `${done} of ${total} facts are done${finishWords(pause)}`;
   incident.wait({
     step: 'undoFacts',
     kind: 'paced',
-    why: `${done} of ${total} facts are done. ${pause.why}`,
+    why: `${where}. ${pause.why}`,
     how: `Nothing to do: it goes on at ${until}. cordon retry <incident> undoFacts --by <you> goes on at once.`,
   });
   const about = ({ step: name }: { readonly step: string }) => name === 'undoFacts';
@@ -170,8 +172,15 @@ async function waitForQuota(incident: Incident, { done, total }: Undone, pause: 
   }
   // Thousands of facts pause a dozen times: memo and search attributes are written for the first of them only.
   if (!patched('paced-until-done')) return incident.resume('undoFacts');
-  const why = `${done} of ${total} facts are done; the next are being undone.`;
+  const why = `${where}; the next are being undone.`;
   incident.wait({ step: 'undoFacts', kind: 'paced', why, how: 'Nothing to do: it goes on by itself.' });
+}
+
+/** When the last one is done, by the pace so far. What was recorded without it says nothing. */
+function finishWords({ ms, restMs }: Pause): string {
+  if (restMs === undefined) return '';
+  const at = new Date(Date.now() + ms + restMs).toISOString();
+  return `; at the pace so far the rest takes until about ${at.slice(0, '2026-11-23T01:00'.length)}Z (${spanWords(ms + restMs)})`;
 }
 
 /** Rejected: nothing is undone. Holds until people amend, retry or close. */

@@ -63,6 +63,12 @@ export class Undoer {
     return isStated(fact) && !this.#statements.has(keyOf(fact)) ? 1 : 0;
   }
 
+  /** Writes that undoing all of these will cost, as far as known: facts on one triple share one. */
+  writesFor(facts: readonly JudgedFact[]): number {
+    const costly = facts.filter((fact) => this.costs(fact) > 0);
+    return new Set(costly.map((fact) => (fact.action === 'reject' ? fact.id : keyOf(fact)))).size;
+  }
+
   /** Acts on one fact. Throws what concerns all facts: an outage, a rate limit, a key without rights. */
   async act(fact: JudgedFact): Promise<UndoLine> {
     const { id, entity, relation, scope, action, derivedFrom } = fact;

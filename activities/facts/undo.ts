@@ -2,7 +2,7 @@ import { activityInfo } from '@temporalio/activity';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { JudgedFact } from '../../src/contract/schemas.ts';
-import type { IncidentRef, PlanRef } from '../../src/contract/steps.ts';
+import type { IncidentRef, Pause, PlanRef } from '../../src/contract/steps.ts';
 import { withLock } from '../../src/evidence/lock.ts';
 import { incidentFolderName } from '../../src/evidence/names.ts';
 import type { Sealed } from '../../src/evidence/store.ts';
@@ -26,7 +26,7 @@ export interface UndoInput {
 
 export interface Went {
   readonly done: number;
-  readonly pause?: { readonly ms: number; readonly why: string };
+  readonly pause?: Pause;
   readonly sealed?: Sealed;
 }
 
@@ -48,7 +48,7 @@ export async function undoInOrder(deps: Deps, source: string, { ref, plan, facts
     if (chunk.length === 0) {
       const ms = Math.max(1_000, Math.ceil((undoer.writes / deps.writesPerHour) * 3_600_000));
       const why = `${undoer.writes} writes were made; the node takes ${deps.writesPerHour} an hour and ${Math.round(deps.writeHeadroom * 100)} % of that stays free for a fence.`;
-      return { done, pause: { ms, why }, ...(sealed ? { sealed } : {}) };
+      return { done, pause: { ms, why, ...restAfter(undoer, facts.slice(done), ms) }, ...(sealed ? { sealed } : {}) };
     }
     // A worker that was thought dead may still act. The node checks for a body it already has before it writes, but two
     // at the same instant both pass and make two rows (routes/_facts_assert.py), so only one worker writes at a time.
@@ -57,14 +57,20 @@ export async function undoInOrder(deps: Deps, source: string, { ref, plan, facts
     done += went.lines.length;
     beat({ plan: plan.planHash, done, writes: undoer.writes } satisfies z.infer<typeof Cursor>);
     if (went.error === undefined) continue;
-    const ms = waitAsked(went.error);
-    return {
-      done,
-      pause: { ms: Math.max(1_000, ms), why: 'The node said 429: too many requests; it is asked again when it said.' },
-      ...(sealed ? { sealed } : {}),
-    };
+    const ms = Math.max(1_000, waitAsked(went.error));
+    const why = 'The node said 429: too many requests; it is asked again when it said.';
+    return { done, pause: { ms, why, ...restAfter(undoer, facts.slice(done), ms) }, ...(sealed ? { sealed } : {}) };
   }
   return { done, ...(sealed ? { sealed } : {}) };
+}
+
+/** How long the rest takes when it goes as it went: so many writes, then a pause. Nothing written: nothing to go by. */
+function restAfter(undoer: Undoer, left: readonly JudgedFact[], pauseMs: number): Pick<Pause, 'restMs'> {
+  if (undoer.writes === 0) return {};
+  // From the first attempt on, as the writes are counted.
+  const workedMs = Math.max(0, Date.now() - activityInfo().scheduledTimestampMs);
+  const goes = undoer.writesFor(left) / undoer.writes;
+  return { restMs: Math.round(goes * workedMs + Math.max(0, Math.ceil(goes) - 1) * pauseMs) };
 }
 
 /** How long a node that said 429 wants to be left alone. Throws anything else: that is for Temporal to retry. */

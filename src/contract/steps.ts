@@ -170,7 +170,14 @@ export interface Undone extends StepResult {
   readonly done: number;
   readonly total: number;
   /** Present when there is more to do: how long to wait first, in milliseconds, and why. */
-  readonly pause?: { readonly ms: number; readonly why: string };
+  readonly pause?: Pause;
+}
+
+export interface Pause {
+  readonly ms: number;
+  readonly why: string;
+  /** After the pause, at the pace measured so far, milliseconds until all is done; missing while nothing is measured. */
+  readonly restMs?: number;
 }
 
 /** Who polls the host queue, as the server knows it: a worker that died just now still counts. */

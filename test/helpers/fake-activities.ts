@@ -4,7 +4,7 @@ import type { Activities } from '../../activities/index.ts';
 import type { FailureType } from '../../src/contract/failures.ts';
 import { defaultPolicy, type Policy } from '../../src/contract/policy.ts';
 import type { PlanItem } from '../../src/contract/schemas.ts';
-import type { PlanRef, StepResult, VerifiedKeys } from '../../src/contract/steps.ts';
+import type { Pause, PlanRef, StepResult, VerifiedKeys } from '../../src/contract/steps.ts';
 import { planHash, sha256Id } from '../../src/contract/canonical.ts';
 
 /** What the fake world looks like, and what it counts. Typed as the real activities are. */
@@ -32,7 +32,7 @@ export interface FakeWorld {
   /** Facts that come up when the plan is made again. */
   late: Map<string, PlanItem['action']>;
   reminders: { gate: string; why: string }[];
-  pause: { ms: number; why: string } | undefined;
+  pause: Pause | undefined;
   /** The queue that somebody polls, or polled until just now; undefined: nobody does. */
   hostQueue: string | undefined;
   entries: number;

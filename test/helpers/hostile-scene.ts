@@ -167,6 +167,10 @@ export async function runActivity<I, O>(
   info: { readonly runId?: string; readonly heartbeatDetails?: unknown } = {},
 ): Promise<O> {
   const { runId = 'run-1', heartbeatDetails } = info;
-  const environment = new MockActivityEnvironment({ workflowExecution: { workflowId: 'incident', runId }, heartbeatDetails });
+  const environment = new MockActivityEnvironment({
+    workflowExecution: { workflowId: 'incident', runId },
+    scheduledTimestampMs: Date.now(),
+    heartbeatDetails,
+  });
   return environment.run(activity, input);
 }

@@ -54,6 +54,11 @@ const expectedRetractions = () =>
   new Set(
     (plan.items ?? []).filter(({ action }) => action === 'retract').map(({ entity, relation, scope }) => `${entity} ${relation} ${scope}`),
   ).size;
+/** What the plan takes beyond what was written. */
+const writesLeft = async () => {
+  const rejects = (plan.items ?? []).filter(({ action }) => action === 'reject').length;
+  return expectedRetractions() + rejects - (await writes());
+};
 
 describe('undoFacts', () => {
   it('refuses a plan that was approved in another run', async () => {
@@ -78,6 +83,11 @@ describe('undoFacts', () => {
     expect(first.pause?.ms).toBe(1_800_000);
     expect(first.done).toBeLessThan(plan.total);
     expect(await writes()).toBe(5);
+    // Five in half an hour: so many pauses more, and what the writing itself takes.
+    const left = await writesLeft();
+    const pauses = Math.ceil(left / 5) - 1;
+    expect(first.pause?.restMs).toBeGreaterThanOrEqual(pauses * 1_800_000);
+    expect(first.pause?.restMs).toBeLessThan(pauses * 1_800_000 + 600_000);
     const second = await undo({ deps, from: first.done });
     expect(second.done).toBeGreaterThan(first.done);
     expect(await writes()).toBeLessThanOrEqual(10);

@@ -5,7 +5,7 @@ import type { JudgedFact, Residual } from '../src/contract/schemas.ts';
 import { hiddenOurs } from '../src/contract/steps.ts';
 import type { Assessed, FirstBad, IncidentRef, Narrowed, PeerRef, PlanRef, ReadPeer, Remade, StepResult } from '../src/contract/steps.ts';
 import type { Collection, PeerNames } from '../src/policy/facts.ts';
-import { judgeFacts, type Judgement } from '../src/policy/judge.ts';
+import { judgeInTurns, type Judgement } from '../src/policy/judge.ts';
 import { assertBoundNode, evidenceOf, headOf, seal, type Deps } from './deps.ts';
 import { collect, collectListed } from './facts/collect.ts';
 import { findCollection, readCollection, sealCollection } from './facts/collection.ts';
@@ -34,7 +34,7 @@ export function investigateActivities(deps: Deps) {
     const ours = await assertBoundNode(deps, input.ref);
     const { policy, firstBad, host = false } = input;
     const ways = { host };
-    return judgeFacts({ collection, evidenceId, policy, firstBad, peer: namesOf(input.peer), ourEntityUri: ours.entity_uri ?? '', ways });
+    return judgeInTurns({ collection, evidenceId, policy, firstBad, peer: namesOf(input.peer), ourEntityUri: ours.entity_uri ?? '', ways });
   };
   const collectAnew = async (
     ref: IncidentRef,

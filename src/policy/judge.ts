@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { durationMs } from '../contract/duration.ts';
 import type { Policy } from '../contract/policy.ts';
 import type { JudgedFact } from '../contract/schemas.ts';
@@ -48,6 +49,27 @@ const maxEvidence = 20;
 
 /** Judges every fact of the peer. Pure: the same collection and policy give the same plan. */
 export function judgeFacts(input: JudgeInput): Judgement {
+  const going = judging(input);
+  for (;;) {
+    const { done, value } = going.next();
+    if (done === true) return value;
+  }
+}
+
+/** The same, with a turn of the event loop now and then: a hundred thousand facts must not hold up heartbeats and other incidents. */
+export async function judgeInTurns(input: JudgeInput): Promise<Judgement> {
+  const going = judging(input);
+  for (;;) {
+    const { done, value } = going.next();
+    if (done === true) return value;
+    await setImmediate();
+  }
+}
+
+/** Facts between two turns of the event loop. */
+const atOnce = 2_000;
+
+function* judging(input: JudgeInput): Generator<void, Judgement> {
   const { collection, peer, firstBad } = input;
   const isByEntity = ({ originEntityUri: uri }: SeenFact): boolean => typeof uri === 'string' && peer.entityUris.has(uri);
   const facts = collection.facts.filter((fact) => isOfPeer(fact, peer.nodeIds) || isByEntity(fact) || fact.writtenBy !== undefined);
@@ -57,17 +79,21 @@ export function judgeFacts(input: JudgeInput): Judgement {
   const untimed = contextOf(input, arrivals, relations);
   // A key may have been lent, and may do what a delivery may not: it does not tell when the peer's node turned.
   const delivered: Arrivals = new Map([...arrivals].filter(([{ writtenBy }]) => writtenBy === undefined));
-  const marked = earliest(delivered, (fact) => marking.some((rule) => rule.judge(fact, untimed) !== undefined));
+  const marked = yield* earliest(delivered, (fact) => marking.some((rule) => rule.judge(fact, untimed) !== undefined));
   const turnedBy = marked === null ? null : startOfDelivery(delivered, marked);
   const saidMs = firstBad?.from === 'operator' ? instantMs(firstBad.at) : null;
   const context = { ...untimed, turnedAtMs: lower(turnedBy, saidMs) };
   // Where nothing marks a turn, the earliest fact that would be undone at all is what there is.
-  const suspiciousMs = turnedBy ?? earliest(arrivals, (fact) => isUndone(findingsOf(fact, context)));
+  const suspiciousMs = turnedBy ?? (yield* earliest(arrivals, (fact) => isUndone(findingsOf(fact, context))));
   const once = eachOnce();
-  const judged = facts.map((fact) => judgeOne(fact, context, input, once));
+  const judged: Judged[] = [];
+  for (const fact of facts) {
+    if (judged.length % atOnce === 0) yield;
+    judged.push(judgeOne(fact, context, input, once));
+  }
   const undone = new Set(judged.flatMap(({ fact: { id, action } }) => (action === 'keep' ? [] : [id])));
   const beside = [...judgeDerived(undone, input), ...judgeTombstones(input)];
-  judged.sort(({ fact: a }, { fact: b }) => byId(a, b));
+  judged.sort(({ fact: x }, { fact: y }) => byId(x, y));
   const byHost = withFewCounters(judged, new Set(facts.filter((fact) => othersOn(fact).length > 0).map(({ id }) => id)));
   return {
     judged: beside.length === 0 ? byHost : [...byHost, ...beside].sort(byId),
@@ -284,9 +310,14 @@ function grouped<T>(others: readonly T[], keyOf: (other: T) => string): Map<stri
   return groups;
 }
 
-function earliest(arrivals: Arrivals, isSuspicious: (fact: SeenFact) => boolean): number | null {
+function* earliest(arrivals: Arrivals, isSuspicious: (fact: SeenFact) => boolean): Generator<void, number | null> {
   let least: number | null = null;
-  for (const [fact, at] of arrivals) if (isSuspicious(fact)) least = lower(least, at);
+  let seen = 0;
+  for (const [fact, at] of arrivals) {
+    seen += 1;
+    if (seen % atOnce === 0) yield;
+    if (isSuspicious(fact)) least = lower(least, at);
+  }
   return least;
 }
 

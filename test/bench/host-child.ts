@@ -7,7 +7,7 @@ import type { HostListing, IncidentRef, PeerRef } from '../../src/contract/steps
 import { EvidenceStore } from '../../src/evidence/store.ts';
 import { walkFacts, type HostFact } from '../../src/host/facts.ts';
 import { openSqlite } from '../../src/host/sqlite.ts';
-import { judgeFacts } from '../../src/policy/judge.ts';
+import { judgeInTurns } from '../../src/policy/judge.ts';
 import { suppressAtOnce, suppressFacts } from '../../src/host/suppress.ts';
 
 // The host worker's work on very many facts, in a process of its own, whose weight is its own: `list|judge|suppress
@@ -74,7 +74,7 @@ async function judge() {
   const collection = { ...listed, others: [], promoted: new Map<string, readonly string[]>(), fencedAt: null, unread: [] };
   const names = { nodeIds: new Set([nodeId]), entityUris: new Set<string>(), allowedScopes: new Set(peer.allowedScopes) };
   const began = performance.now();
-  const { judged } = judgeFacts({
+  const { judged } = await judgeInTurns({
     collection,
     evidenceId,
     policy: defaultPolicy,

@@ -1,5 +1,5 @@
 // `npm run bench`: builds the product and the benchmarks, and runs them. Flags go on to test/bench/main.ts:
-// --only fence,approval,facts,many,memory,host,worker,days · --facts N (of `many`) · --parked N (of `memory`) · --quick · --out FILE ·
+// --only fence,approval,facts,many,memory,host,large,worker,days · --facts N (of `many` and `large`) · --parked N (of `memory`) · --quick · --out FILE ·
 // --docs (the figures go into docs/explanation/performance.md)
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';

@@ -20,7 +20,7 @@ export async function hostFigures({ facts }: { facts: number }): Promise<Figure[
   mkdirSync(dir, { recursive: true });
   const node = await startStigmemNode({ name: 'ours', dir: join(dir, 'ours') });
   try {
-    await seed(node, facts);
+    await seedFacts(node, peer, facts);
     const listed = await child(node, dir, 'list');
     if (listed.facts !== facts) throw new Error(`${listed.facts} of ${facts} facts were listed`);
     const bareSeconds = bare(node, dir);
@@ -77,15 +77,15 @@ export async function hostFigures({ facts }: { facts: number }): Promise<Figure[
   }
 }
 
-/** Straight into the database: over federation it would take hours. */
-async function seed(node: StigmemNode, facts: number): Promise<void> {
+/** Facts of a peer straight into the database: over federation it would take hours. */
+export async function seedFacts(node: StigmemNode, from: string, facts: number, entities = 5_000, relations = 1): Promise<void> {
   await node.exec(`
     CREATE TEMP TABLE n AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ${facts}) SELECT i, lower(hex(randomblob(16))) AS id FROM n;
     INSERT INTO facts (id, entity, relation, value_type, value_v, source, timestamp, confidence, scope, received_from, origin_node_id)
-      SELECT id, 'stigmem://ours.test/svc/' || (i % 5000), 'memory:note', 'string', 'what the peer said, number ' || i, 'stigmem://peer.test/agent/' || (i % 7),
-        '2026-11-23T01:00:00+00:00', 0.9, 'company', '${peer}', '${peer}' FROM n;
+      SELECT id, 'stigmem://ours.test/svc/' || (i % ${entities}), 'memory:note-' || (i % ${relations}), 'string', 'what the peer said, number ' || i, 'stigmem://peer.test/agent/' || (i % 7),
+        '2026-11-23T01:00:00+00:00', 0.9, 'company', '${from}', '${from}' FROM n;
     INSERT INTO facts (id, entity, relation, value_type, value_v, source, timestamp, confidence, scope)
-      SELECT lower(hex(randomblob(16))), id, 'stigmem:received_from', 'ref', '${peer}', 'system:stigmem', '2026-11-23T01:00:05+00:00', 1.0, 'local' FROM n;`);
+      SELECT lower(hex(randomblob(16))), id, 'stigmem:received_from', 'ref', '${from}', 'system:stigmem', '2026-11-23T01:00:05+00:00', 1.0, 'local' FROM n;`);
 }
 
 /** The same rows read and written by the node's own Python, once over. Gives seconds. */

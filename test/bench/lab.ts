@@ -6,7 +6,7 @@ import { managedProcess, type ManagedProcess } from '../../src/lab/processes.ts'
 import { run } from '../../src/lab/python.ts';
 import { startStigmemNode, type StigmemNode } from '../../src/lab/stigmem-node.ts';
 import { startTemporal, type TemporalServer } from '../../src/lab/temporal-server.ts';
-import { repoRoot, stigmemPython } from '../../src/lab/tools.ts';
+import { repoRoot, stigmemBin, stigmemPython } from '../../src/lab/tools.ts';
 
 /** A peer of our node, as an incident is started for it. */
 export interface BenchPeer {
@@ -36,6 +36,8 @@ export interface BenchLab {
   deliver(groups: readonly Delivered[]): Promise<void>;
   /** `cordon worker`, as it is shipped, in a process of its own. */
   worker(options?: WorkerOptions): ManagedProcess;
+  /** `cordon host-worker`, as it is shipped, with the node's own environment. */
+  hostWorker(): ManagedProcess;
   stop(): Promise<void>;
 }
 
@@ -98,6 +100,14 @@ export async function benchLab(name: string, count: number): Promise<BenchLab> {
       workers.push(made);
       return made;
     },
+    hostWorker: () => {
+      const made = builtProcess('host-worker', 'host-worker', {
+        dir,
+        env: { ...ours.env, ...baseEnv(dir, temporal), CORDON_STIGMEM_BIN: stigmemBin(), CORDON_SNAPSHOT_DIR: join(dir, 'snapshots') },
+      });
+      workers.push(made);
+      return made;
+    },
     async stop() {
       await Promise.allSettled(workers.map((worker) => worker.stop(15_000)));
       await connection.close();
@@ -108,26 +118,44 @@ export async function benchLab(name: string, count: number): Promise<BenchLab> {
 
 function builtWorker(lab: Pick<BenchLab, 'dir' | 'ours' | 'agentKey' | 'temporal'>, options: WorkerOptions): ManagedProcess {
   const { name = 'worker', nodeUrl = lab.ours.url, nodeFlags = [], env = {} } = options;
-  const logFile = join(lab.dir, `${name}.log`);
-  rmSync(logFile, { force: true });
-  return managedProcess({
-    name: `cordon ${name}`,
-    command: process.execPath,
-    args: [...nodeFlags, join(repoRoot, 'bin', 'cordon.js'), 'worker'],
-    cwd: lab.dir,
+  return builtProcess(name, 'worker', {
+    dir: lab.dir,
+    nodeFlags,
     env: {
-      PATH: process.env['PATH'] ?? '',
-      HOME: lab.dir,
-      TEMPORAL_ADDRESS: lab.temporal.address,
+      ...baseEnv(lab.dir, lab.temporal),
       STIGMEM_URL: nodeUrl,
       STIGMEM_ADMIN_KEY: lab.ours.adminKey,
       CORDON_AGENT_KEY: lab.agentKey,
-      CORDON_EVIDENCE_DIR: join(lab.dir, 'evidence'),
       CORDON_PEER_ALLOW: 'loopback',
       CORDON_WRITES_PER_HOUR: '1000000',
       ...env,
     },
+  });
+}
+
+function baseEnv(dir: string, temporal: TemporalServer): Record<string, string> {
+  return {
+    PATH: process.env['PATH'] ?? '',
+    HOME: dir,
+    TEMPORAL_ADDRESS: temporal.address,
+    CORDON_EVIDENCE_DIR: join(dir, 'evidence'),
+  };
+}
+
+function builtProcess(
+  name: string,
+  command: 'worker' | 'host-worker',
+  { dir, env, nodeFlags = [] }: { dir: string; env: Readonly<Record<string, string>>; nodeFlags?: readonly string[] },
+): ManagedProcess {
+  const logFile = join(dir, `${name}.log`);
+  rmSync(logFile, { force: true });
+  return managedProcess({
+    name: `cordon ${name}`,
+    command: process.execPath,
+    args: [...nodeFlags, join(repoRoot, 'bin', 'cordon.js'), command],
+    cwd: dir,
+    env,
     logFile,
-    ready: async () => readFileSync(logFile, 'utf8').includes('cordon worker is ready'),
+    ready: async () => readFileSync(logFile, 'utf8').includes('worker is ready'),
   });
 }

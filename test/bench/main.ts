@@ -11,6 +11,7 @@ import { factsFigures } from './facts.ts';
 import { fenceFigures } from './fence.ts';
 import { table, type Figure } from './figures.ts';
 import { hostFigures } from './host.ts';
+import { largeFigures } from './large.ts';
 import { memoryFigures } from './memory.ts';
 import { startFigures } from './start.ts';
 
@@ -18,20 +19,19 @@ const { values: flags } = parseArgs({
   options: {
     only: { type: 'string' },
     quick: { type: 'boolean', default: false },
-    facts: { type: 'string', default: '10000' },
-    parked: { type: 'string', default: '1000' },
+    facts: { type: 'string' },
+    parked: { type: 'string' },
     docs: { type: 'boolean', default: false },
     out: { type: 'string', default: join(repoRoot, '.test', 'bench.json') },
   },
 });
 const { quick } = flags;
-const whole = (flag: 'facts' | 'parked'): number => {
-  const value = Number(flags[flag]);
-  if (!Number.isInteger(value) || value < 1) throw new Error(`--${flag}: expected a whole number, got ${flags[flag]}`);
+const whole = (flag: 'facts' | 'parked', otherwise: number): number => {
+  const value = Number(flags[flag] ?? otherwise);
+  if (!Number.isInteger(value) || value < 1) throw new Error(`--${flag}: expected a whole number, got ${flags[flag] ?? ''}`);
   return value;
 };
-const manyFacts = whole('facts');
-const parked = whole('parked');
+const parked = whole('parked', 1_000);
 
 const perEntity = 10;
 const patienceMs = 3_600_000;
@@ -44,11 +44,12 @@ const groups: Readonly<Record<string, () => Promise<Figure[]>>> = {
   host: () => hostFigures({ facts: quick ? 2_000 : 100_000 }),
   worker: () => startFigures({ rounds: quick ? 1 : 5 }),
   days: () => daysFigures({ days: quick ? 2 : 30 }),
+  large: () => largeFigures({ facts: quick ? 3_000 : whole('facts', 100_000), most: { events: 400, kb: 1_024 } }),
   // The longest by far, so the others are on paper by then.
-  many: () => factsFigures({ facts: manyFacts, perEntity, most: { events: 400, kb: 1_024 }, analyze: true, patienceMs }),
+  many: () => factsFigures({ facts: whole('facts', 10_000), perEntity, most: { events: 400, kb: 1_024 }, analyze: true, patienceMs }),
 };
 /** What shows within a minute that the command works; its figures mean nothing. */
-const quickGroups = ['fence', 'facts', 'worker'];
+const quickGroups = ['fence', 'facts', 'large', 'worker'];
 
 const machine = {
   cores: cpus().length,

@@ -137,7 +137,7 @@ export function hasOwnEnd({ expiredAt, fact }: Pick<SeenFact, 'expiredAt' | 'fac
 
 /** What a fact says, whoever says it and whatever type they give it: text or string is the same to a reader. */
 export function valueId(value: Fact['value']): string {
-  return sha256Id(canonicalJson(value.v ?? null));
+  return idOf(value.v ?? null);
 }
 
 /** Arrival in milliseconds, or null. */
@@ -179,6 +179,6 @@ export function contentHash(seen: SeenFact): string {
 }
 
 /** As sha256Id of the contract does it in the workflow sandbox; outside of it there is a faster way. */
-function idOf(content: object): string {
+function idOf(content: unknown): string {
   return `sha256:${sha256Hex(canonicalJson(content))}`;
 }

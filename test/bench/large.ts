@@ -26,7 +26,7 @@ export async function largeFigures({ facts, most }: { facts: number; most: { eve
   try {
     const [peer] = lab.peers;
     if (!peer) throw new Error('no peer');
-    await // No two on one triple: for each that shares it with a new statement the node writes two conflict facts.
+    // No two on one triple: for each that shares it with a new statement the node writes two conflict facts.
     await seedFacts(lab.ours, peer.nodeId, facts, entities, facts + 1);
     const [worker, host] = [lab.worker(), lab.hostWorker()];
     await Promise.all([worker.start(), host.start()]);

@@ -1,9 +1,9 @@
 import type { Gate, StepOutcome } from '../src/contract/names.ts';
 import type { Coverage, Residual } from '../src/contract/schemas.ts';
-import type { EvidenceHead, FirstBad, HeldAlert, IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts';
+import type { Announcement, EvidenceHead, FirstBad, HeldAlert, IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts';
 import { sha256Hex } from '../src/evidence/canonical.ts';
 import { agentOwners, ContactsError, loadContacts, operatorOf, type Contacts } from '../src/notify/contacts.ts';
-import { downstreamNotice, localNotice, peerNotice, type NoticeInput } from '../src/notify/notices.ts';
+import { downstreamNotice, localNotice, peerNotice, rotationNotice, type NoticeInput } from '../src/notify/notices.ts';
 import { readPlanFacts, type PlanFacts } from '../src/notify/plan-facts.ts';
 import { readRecallers } from './facts/recallers.ts';
 import { assertBoundNode, cancelSignal, effectKey, evidenceOf, headOf, seal, type Deps } from './deps.ts';
@@ -108,11 +108,44 @@ export function communicateActivities(deps: Deps) {
     return settle(deps, ref, await deliver(deps, ref, [draft], readBack), 'owners of local agents', [coverage]);
   }
 
+  /** "Ask the peer operator to rotate compromised node or issuer keys." */
+  async function requestRotation({ ref, facts, readBack = false }: Ask): Promise<StepResult> {
+    const contacts = await contactsOf(deps);
+    const input = await inputOf(deps, ref, facts, contacts);
+    const { peer } = input;
+    const to = operatorOf(contacts, { nodeIds: [peer.nodeId, ...peer.nodeIds], urls: [peer.url], entityUri: peer.entityUri });
+    const draft: Draft = {
+      item: 'notice-rotation',
+      notice: rotationNotice(input),
+      to: to ? [to] : [],
+      lookUp: `the operator of the peer ${quoted(peer.url)}, node id ${quoted(peer.nodeId)}, whom the first notice went to`,
+    };
+    return settle(deps, ref, await deliver(deps, ref, [draft], readBack), "the peer's operator, about new keys");
+  }
+
+  /** Tells people something they should know now, where they look. Without a webhook the status alone says it. */
+  async function announce({ ref, kind, text }: Announcement): Promise<{ readonly evidence: EvidenceHead }> {
+    const store = await evidenceOf(deps, ref);
+    if (deps.webhookUrl === undefined || ref.mode === 'drill') {
+      return { evidence: { head: await store.head(), entries: (await store.entries()).length } };
+    }
+    const item = `announce-${kind}-${ref.at}`;
+    const said = {
+      kind: 'announcement',
+      incident: ref.incident,
+      mode: ref.mode,
+      about: kind,
+      text: `${text} Look: cordon show ${ref.incident}`,
+    };
+    const receipt = await post(deps, effectKey(ref, item), said);
+    return { evidence: headOf(await seal(deps, ref, item, 'reminder', { about: kind, text, receipt })) };
+  }
+
   /** A gate waits, or its opening expired: says so where people look. Without a webhook the status alone says it. */
   async function remind(of: {
     ref: IncidentRef;
     gate: Gate;
-    why: 'waiting' | 'expired';
+    why: 'waiting' | 'expired' | 'mismatch';
     opening: number;
     digest: string;
     summary: string;
@@ -126,7 +159,11 @@ export function communicateActivities(deps: Deps) {
     }
     const short = digest.slice(0, 'sha256:'.length + 12);
     const how = `cordon approve ${ref.incident} --gate ${gate} --digest ${short} --by <you>`;
-    const said = why === 'expired' ? `expired; its votes are void and opening ${opening} is open` : `waits (opening ${opening})`;
+    const said = {
+      waiting: `waits (opening ${opening})`,
+      expired: `expired; its votes are void and opening ${opening} is open`,
+      mismatch: `ALARM: a fingerprint was brought that is not that of the key the peer shows (opening ${opening})`,
+    }[why];
     const text = `Gate ${gate} ${said}: ${have} of ${need} approvals. ${summary} Look first: cordon plan ${ref.incident} --gate ${gate}. Then: ${how}`;
     const item = `remind-${gate}-${opening}-${why}-${ref.at}`;
     const receipt = await post(deps, effectKey(ref, item), {
@@ -145,7 +182,7 @@ export function communicateActivities(deps: Deps) {
     return { evidence: headOf(await seal(deps, ref, item, 'reminder', { gate, why, opening, digest, have, need, receipt })) };
   }
 
-  return { notifyPeer, notifyDownstream, notifyLocal, remind };
+  return { notifyPeer, notifyDownstream, notifyLocal, requestRotation, announce, remind };
 }
 
 /** How the step ended, said in terms of what was really seen: a file, its hash, a webhook's answer. */

@@ -51,9 +51,11 @@ export function rotateActivities(deps: Deps) {
       return {
         outcome: 'verified',
         way: 'http',
-        detail: [`well-known and manifest both show the new key ${keys.fingerprint}`, ...keys.remarks].join('; ').slice(0, 2_000),
+        // Not the fingerprint: whoever approves brings it from outside.
+        detail: ['well-known and manifest both show a new key', ...keys.remarks].join('; ').slice(0, 2_000),
         warnings: keys.remarks,
         keys,
+        evidenceId: sealed.id,
         evidence: headOf(sealed),
       };
     },

@@ -78,6 +78,16 @@ const shape = {
     .max(300, 'an id of at most 300 characters')
     .optional()
     .describe('Host worker: where the node quarantines, as it reads it itself.'),
+  STIGMEM_FEDERATION_PUBKEY: Key.optional().describe('Host worker: with STIGMEM_FEDERATION_PRIVKEY, as the node reads it itself.'),
+  STIGMEM_FEDERATION_PRIVKEY: Key.optional().describe(
+    "Host worker: the node's federation key, where it does not keep one in its database. To ask a fenced peer what waits. Never written anywhere.",
+  ),
+  STIGMEM_FEDERATION_KEY_ROTATION_GRACE_HOURS: z.coerce
+    .number('a whole number of hours')
+    .int('a whole number of hours')
+    .min(0, 'a whole number of hours')
+    .default(168)
+    .describe('Host worker: how long the node takes facts signed with a key that was rotated away, as it reads it itself.'),
   CORDON_SNAPSHOT_DIR: Path.optional().describe(
     'Host worker: folder for a signed copy of the node (SQLite) before the first change. It holds all the node knows, its private key too. None is taken if not set.',
   ),
@@ -124,7 +134,7 @@ const shape = {
     .transform((text) => text.split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()])))
     .refine((parts) => parts.every(isPeerPlace), 'a comma list of `loopback`, host names, IP addresses and CIDRs')
     .default([])
-    .describe("Where a peer's own endpoints may be read although the address is not public."),
+    .describe("Where a peer's own endpoints may be read although the address is not public; the host worker reads it too."),
   CORDON_LOG_LEVEL: z
     .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'fatal, error, warn, info, debug, trace or silent')
     .default('info')
@@ -168,6 +178,7 @@ export const variableNames = z.keyof(Environment).options;
 export const secretVariables: ReadonlySet<string> = new Set([
   'STIGMEM_ADMIN_KEY',
   'STIGMEM_PG_DSN',
+  'STIGMEM_FEDERATION_PRIVKEY',
   'CORDON_AGENT_KEY',
   'CORDON_WEBHOOK_URL',
   'CORDON_SLACK_BOT_TOKEN',

@@ -65,6 +65,9 @@ const hostNames = [
   'STIGMEM_PG_SCHEMA',
   'STIGMEM_TRUST_MODE',
   'STIGMEM_QUARANTINE_GARDEN_ID',
+  'STIGMEM_FEDERATION_PUBKEY',
+  'STIGMEM_FEDERATION_PRIVKEY',
+  'STIGMEM_FEDERATION_KEY_ROTATION_GRACE_HOURS',
   'CORDON_SNAPSHOT_DIR',
   'CORDON_PROMOTION_COMMAND',
   'CORDON_STIGMEM_BIN',
@@ -122,7 +125,8 @@ export function parseWorkerConfig(env: Env = processEnv()) {
 
 /** Everything `cordon host-worker` needs: the node's database, and no key of the node. Throws {@link ConfigError} before anything connects. */
 export function parseHostConfig(env: Env = processEnv()) {
-  const values = read(env, hostNames);
+  const values = read(env, [...hostNames, 'CORDON_PEER_ALLOW']);
+  const { STIGMEM_FEDERATION_PUBKEY: ourPublic, STIGMEM_FEDERATION_PRIVKEY: ourPrivate } = values;
   const dsn = secretOf(values, 'STIGMEM_PG_DSN', Dsn);
   const { STIGMEM_DB_PATH: dbPath, STIGMEM_PG_SCHEMA: schema, STIGMEM_STORAGE_BACKEND: backend } = values;
   const database =
@@ -138,6 +142,12 @@ export function parseHostConfig(env: Env = processEnv()) {
     trust: { mode: values.STIGMEM_TRUST_MODE, quarantineGarden: values.STIGMEM_QUARANTINE_GARDEN_ID },
     snapshot: dir === undefined ? undefined : { stigmem, dir: resolve(dir), env: { ...nodeEnv(env), ...dbPathOf(database) } },
     promotionCommand: values.CORDON_PROMOTION_COMMAND,
+    federation: {
+      // The node takes both or neither (federation/peer_token.py).
+      privateKey: ourPublic === undefined ? undefined : ourPrivate,
+      graceHours: values.STIGMEM_FEDERATION_KEY_ROTATION_GRACE_HOURS,
+      peerAllow: values.CORDON_PEER_ALLOW,
+    },
   };
 }
 

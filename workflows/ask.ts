@@ -3,7 +3,8 @@ import { condition, isCancellation } from '@temporalio/workflow';
 import { durationMs } from '../src/contract/duration.ts';
 import type { Gate } from '../src/contract/names.ts';
 import type { AmendAnswer } from '../src/contract/schemas.ts';
-import { digestOf, type GatePlan } from './gates.ts';
+import type { AnnouncementKind } from '../src/contract/steps.ts';
+import { digestOf, type AskedBy, type GatePlan } from './gates.ts';
 import type { Incident } from './incident.ts';
 import { read } from './policies.ts';
 
@@ -18,14 +19,14 @@ export async function askPeople(
   incident: Incident,
   gate: Gate,
   plan: GatePlan,
-  by: { requestedBy?: string; isMoot?: () => boolean } = {},
+  { isMoot = () => false, ...by }: AskedBy & { isMoot?: () => boolean } = {},
 ): Promise<Answer> {
-  const { requestedBy, isMoot = () => false } = by;
-  if (!incident.gate(gate)) incident.open(gate, plan, requestedBy);
+  if (!incident.gate(gate)) incident.open(gate, plan, by);
   const policy = incident.state.policy.gates[gate];
   let remindAt = Date.now() + durationMs(policy.remindEvery);
   const called = () => incident.decided(gate) !== undefined || (gate === 'retract' && incident.amendments.length > 0);
-  const woken = () => called() || isMoot();
+  const alarmed = () => gate === 'reregister' && incident.mismatches > 0;
+  const woken = () => called() || isMoot() || alarmed();
   for (;;) {
     const expiresAt = Date.parse(incident.gate(gate)?.expiresAt ?? '');
     await condition(woken, Math.max(1, Math.min(remindAt, expiresAt) - Date.now()));
@@ -37,9 +38,12 @@ export async function askPeople(
       // Of two things at once the decision counts: it was about the plan as it stood.
       const answer = await counted(incident, gate);
       if (answer) return answer;
+    } else if (alarmed()) {
+      incident.mismatches = 0;
+      await remind(incident, gate, 'mismatch');
     } else if (Date.now() >= expiresAt) {
       const open = incident.gate(gate);
-      incident.open(gate, open?.plan ?? plan, requestedBy);
+      incident.open(gate, open?.plan ?? plan, by);
       remindAt = Date.now() + durationMs(policy.remindEvery);
       await remind(incident, gate, 'expired');
     } else {
@@ -76,7 +80,7 @@ export function answerAmendment(incident: Incident, answer: AmendAnswer): void {
   if (answer.refusedBecause) incident.refuse(answer.refusedBecause, queued.amendment.by, `amend retract: ${answer.detail ?? ''}`);
 }
 
-async function remind(incident: Incident, gate: Gate, why: 'waiting' | 'expired'): Promise<void> {
+async function remind(incident: Incident, gate: Gate, why: 'waiting' | 'expired' | 'mismatch'): Promise<void> {
   const open = incident.gate(gate);
   if (!open) return;
   const { have, need } = incident.tallyOf(open);
@@ -96,5 +100,18 @@ async function remind(incident: Incident, gate: Gate, why: 'waiting' | 'expired'
     // A reminder that can't be sent must not keep the gate from its decision; status says that it failed.
     if (!(error instanceof ActivityFailure) || isCancellation(error)) throw error;
     incident.warn(`Reminder for gate ${gate} could not be sent: ${(error.cause ?? error).message.slice(0, 200)}`);
+  }
+}
+
+/** Tells people at once. One that can't be sent holds nothing up; status says that it failed. */
+export async function announce(incident: Incident, kind: AnnouncementKind, text: string): Promise<void> {
+  incident.busy += 1;
+  try {
+    incident.absorb(await read.announce({ ref: incident.ref(), kind, text }));
+  } catch (error) {
+    if (!(error instanceof ActivityFailure) || isCancellation(error)) throw error;
+    incident.warn(`The announcement (${kind}) could not be sent: ${(error.cause ?? error).message.slice(0, 200)}`);
+  } finally {
+    incident.busy -= 1;
   }
 }

@@ -37,6 +37,9 @@ export interface OpenGate {
   readonly expectFingerprint?: string;
 }
 
+/** Who asked, and what is expected of those who answer. */
+export type AskedBy = Pick<OpenGate, 'requestedBy' | 'expectFingerprint'>;
+
 export type OpenGates = Readonly<Partial<Record<Gate, OpenGate>>>;
 
 /** The runs a digest may be made from: this one, and the one the copied part of a reset history was recorded in. */
@@ -53,12 +56,7 @@ export interface Verdict {
 }
 
 /** Opens a gate, or opens it anew: earlier votes are void. */
-export function openGate(
-  policy: Policy,
-  openings: number,
-  ask: { gate: Gate; plan: GatePlan; requestedBy?: string; expectFingerprint?: string },
-  nowMs: number,
-): OpenGate {
+export function openGate(policy: Policy, openings: number, ask: AskedBy & { gate: Gate; plan: GatePlan }, nowMs: number): OpenGate {
   return {
     ...ask,
     opening: openings + 1,

@@ -76,6 +76,7 @@ export function voteCase(incident: Incident, decision: 'approve' | 'reject', giv
         counts: gates !== state.gates,
         settle: () => {
           state.gates = gates;
+          if (refusedBecause === 'fingerprint_mismatch') mismatch(incident, given.by);
           if (refusedBecause) incident.refuse(refusedBecause, given.by, `${decision} ${given.gate.slice(0, 50)}`);
           else tellVote(state, given.gate, decision, given.by);
           return answer;
@@ -83,6 +84,14 @@ export function voteCase(incident: Incident, decision: 'approve' | 'reject', giv
       };
     },
   };
+}
+
+/** Somebody brought another fingerprint than that of the key the peer shows: a typing error, or somebody between. */
+function mismatch(incident: Incident, by: string): void {
+  incident.mismatches += 1;
+  incident.warn(
+    `${by.slice(0, 200)} brought a fingerprint at ${incident.now()} that is not that of the key the peer shows: ask its operator again, by another channel. If it stays so, somebody else answers at its URL.`,
+  );
 }
 
 /** Queues an amendment, or says why not. */

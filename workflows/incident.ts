@@ -11,7 +11,7 @@ import {
 import { phaseOf, searchAttributes, type Gate, type Mode, type Phase, type Refusal, type Step } from '../src/contract/names.ts';
 import type { AmendAnswer, Amendment, CloseRequest, Coverage, Status } from '../src/contract/schemas.ts';
 import type { EvidenceHead, FirstBad, IncidentRef, StepResult } from '../src/contract/steps.ts';
-import { isDecided, openGate, tally, type GatePlan, type OpenGate, type Runs } from './gates.ts';
+import { isDecided, openGate, tally, type AskedBy, type GatePlan, type OpenGate, type Runs } from './gates.ts';
 import { here } from './policies.ts';
 import { countsOf, detailsOf, memoOf, searchAttributesOf, statusOf } from './status.ts';
 import type { IncidentState, PendingStep, StepCommand, StepRecord } from './state.ts';
@@ -49,6 +49,8 @@ export class Incident {
   private askedAtMs = 0;
   private readonly waitingForRun: (() => void)[] = [];
   isSwitching = false;
+  /** Fingerprints that were brought and did not fit, not told to people yet. */
+  mismatches = 0;
 
   constructor(public state: IncidentState) {}
 
@@ -147,13 +149,8 @@ export class Incident {
     this.state.gates = { ...this.state.gates, [gate.gate]: gate };
   }
 
-  open(gate: Gate, plan: GatePlan, requestedBy?: string): OpenGate {
-    const opened = openGate(
-      this.state.policy,
-      this.state.openings[gate] ?? 0,
-      { gate, plan, ...(requestedBy === undefined ? {} : { requestedBy }) },
-      Date.now(),
-    );
+  open(gate: Gate, plan: GatePlan, by: AskedBy = {}): OpenGate {
+    const opened = openGate(this.state.policy, this.state.openings[gate] ?? 0, { gate, plan, ...by }, Date.now());
     const before = this.gate(gate);
     if (before && !before.held) tellGateEnded(this.state, before, 'asked anew', this.now());
     this.state.openings = { ...this.state.openings, [gate]: opened.opening };

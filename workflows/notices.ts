@@ -25,6 +25,7 @@ export function noticeActs(incident: Incident) {
     notifyPeer: (attempt) => mutate.notifyPeer({ ...attempt, facts: noticeFacts(incident) }),
     notifyDownstream: (attempt) => mutate.notifyDownstream({ ...attempt, facts: noticeFacts(incident) }),
     notifyLocal: (attempt) => mutate.notifyLocal({ ...attempt, facts: noticeFacts(incident) }),
+    requestRotation: (attempt) => mutate.requestRotation({ ...attempt, facts: noticeFacts(incident) }),
   } satisfies Parameters<typeof manualStepDesk>[1];
 }
 

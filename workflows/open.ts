@@ -110,6 +110,7 @@ function underNewDigests(state: IncidentState, run: string): IncidentState {
     gates: Object.fromEntries(gates),
     go: state.go && { ...state.go, approvedInRun: run },
     ...(state.approved ? { approved: { ...state.approved, inRun: run } } : {}),
+    ...(state.rebindApproved ? { rebindApproved: { inRun: run } } : {}),
   };
 }
 
@@ -119,6 +120,7 @@ function voidCarried(incident: Incident): void {
   for (const open of Object.values(state.gates)) incident.setGate({ ...open, votes: [] });
   state.go = null;
   state.approved = null;
+  state.rebindApproved = null;
   state.closeAsked = {};
   state.skipAsked = null;
   state.gates = Object.fromEntries(Object.entries(state.gates).filter(([gate]) => gate === 'retract'));

@@ -1,14 +1,17 @@
-import { CancellationScope, condition } from '@temporalio/workflow';
-import { stepsByPhase, type Way } from '../src/contract/names.ts';
+import { CancellationScope, condition, patched } from '@temporalio/workflow';
+import { stepsByPhase } from '../src/contract/names.ts';
 import type { IncidentResult } from '../src/contract/schemas.ts';
 import { claimPeer } from './claim.ts';
 import { close, closeDesk, type Closing } from './close.ts';
-import { findPeerRows, listed, lookForHost, meetHost, readBackOverHttp, strongest } from './host.ts';
+import { containment, strengthen } from './contain.ts';
+import { listed, meetHost } from './host.ts';
 import type { Incident } from './incident.ts';
 import { openIncident, openRun, switchRun, timeToSwitch } from './open.ts';
 import { noticeActs, notices } from './notices.ts';
-import { collect, mutate, read } from './policies.ts';
+import { collect, read } from './policies.ts';
+import { registerAgain, reregisterActs } from './reregister.ts';
 import { retractWhatIsApproved } from './retract.ts';
+import { rotateKeys } from './rotate.ts';
 import { manualStepDesk, skipDesk, step, stepAgain } from './steps.ts';
 
 /** How long the fence waits for the whole of the local evidence. */
@@ -29,7 +32,7 @@ export async function PeerCompromise(...start: unknown[]): Promise<IncidentResul
         runbook(incident),
         closeDesk(incident, 'expelled'),
         closeDesk(incident, 'dismissed'),
-        manualStepDesk(incident, { ...containment(incident), ...noticeActs(incident) }),
+        manualStepDesk(incident, { ...containment(incident), ...noticeActs(incident), ...reregisterActs(incident) }),
         skipDesk(incident),
         timeToSwitch(incident),
       ]),
@@ -131,45 +134,21 @@ async function runbook(incident: Incident): Promise<Closing> {
   }
 
   // ── Recover 3: "Ask the peer operator to rotate compromised node or issuer keys" ──────────────
-  // The way back (rotate to restore) is not offered by this version: the incident holds here, fenced.
-  incident.enter('rotate');
+  const isAsked = patched('way-back');
+  if (isAsked && (state.phase === 'retract' || state.phase === 'rotate')) await rotateKeys(incident);
+
+  // ── Recover 4: "Re-register the peer only after you verify its new manifest/key material out of band" ──
+  if (isAsked && (state.phase === 'rotate' || state.phase === 'reregister')) await registerAgain(incident);
+
+  // ── Recover 5: "Run a small test pull and watch quarantine/audit events before restoring full trust" ──
+  // Not offered by this version: the incident holds here, fenced.
+  incident.enter(isAsked ? 'testPull' : 'rotate');
   incident.wait({
-    step: 'requestRotation',
+    step: isAsked ? 'judgeBacklog' : 'requestRotation',
     kind: 'held',
-    why: 'This version does not bring a peer back: verifying its new keys, the test pull and the watch are not built. The peer stays fenced.',
+    why: 'This version does not let a peer in again: judging what waits behind the fence, the test pull and the watch are not built. The peer stays fenced.',
     how: 'cordon close <incident> --outcome expelled (it never comes back) or --outcome dismissed (false alarm) --reason … --by <you>.',
   });
   await condition(() => false);
   return 'switch';
-}
-
-/** Is a host worker there now? Then what was done over HTTP is done in its way, which is the stronger one. */
-async function strengthen(incident: Incident): Promise<void> {
-  const had = incident.state.host;
-  await lookForHost(incident);
-  if (!incident.state.host) return;
-  if (!had) await findPeerRows(incident);
-  const acts = containment(incident);
-  // A pin is set over HTTP either way, and what pauses promotion is there or it is not.
-  const better = stepsByPhase.contain.filter((name) => !had || (name !== 'blockRelays' && name !== 'pausePromotion'));
-  const isWeaker = ({ way }: { readonly way: Way }) => way === 'http' || way === 'manual';
-  const weaker = better.filter((name) => incident.state.steps.some((done) => done.name === name && isWeaker(done)));
-  await Promise.all(weaker.map((name) => stepAgain(incident, name, acts[name])));
-}
-
-/** The steps of Contain by name, each in the strongest way there is; the same acts read a manual step back. */
-function containment(incident: Incident) {
-  const { state } = incident;
-  return {
-    fenceInbound: (attempt) => readBackOverHttp(incident, attempt, ({ quick }, of) => quick.revokePeers(of), mutate.fenceInbound),
-    fenceOutbound: (attempt) => readBackOverHttp(incident, attempt, ({ quick }, of) => quick.revokePeers(of), mutate.fenceOutbound),
-    blockRelays: ({ ref, readBack }) => mutate.blockRelays({ ref, readBack, peer: state.peer }),
-    revokeTokens: (attempt) =>
-      // Over HTTP it reads the whole audit, twice.
-      strongest(incident, attempt, ({ quick }, of) => quick.revokeAccess({ ...of, part: 'tokens' }), collect.revokeTokens),
-    revokeKeys: (attempt) =>
-      strongest(incident, attempt, ({ quick }, of) => quick.revokeAccess({ ...of, part: 'keys' }), mutate.revokeKeys),
-    lowerTrust: (attempt) => strongest(incident, attempt, ({ quick }, of) => quick.lowerTrustRules(of), mutate.lowerTrust),
-    pausePromotion: (attempt) => strongest(incident, attempt, ({ quick }, of) => quick.pausePromotionJob(of), mutate.pausePromotion),
-  } satisfies Parameters<typeof manualStepDesk>[1];
 }

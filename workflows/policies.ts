@@ -29,6 +29,17 @@ export const look = proxyActivities<Pick<Activities, 'findHostQueue' | 'seeHostP
   retry: { ...quickRetry, maximumAttempts: 2 },
 });
 
+/**
+ * The peer's operator may take weeks to rotate its keys. Asked again and again by Temporal's own retries, which leave
+ * nothing in history; an outage of workers is only one more pause.
+ */
+export const patient = proxyActivities<Pick<Activities, 'verifyKeys'>>({
+  startToCloseTimeout: '60s',
+  heartbeatTimeout,
+  cancellationType,
+  retry: { initialInterval: '30s', backoffCoefficient: 2, maximumInterval: '1h' },
+});
+
 /** On the host queue. A worker that died just now is still taken for one that polls: nobody waits for it long. */
 export const hostQuick = {
   startToCloseTimeout: '15s',

@@ -1,7 +1,7 @@
 import type { Gate, Outcome, Phase, Step, StepOutcome, Way } from '../src/contract/names.ts';
 import type { Policy } from '../src/contract/policy.ts';
 import type { Alert, CloseRequest, Coverage, Residual, StartPayload, Status } from '../src/contract/schemas.ts';
-import type { EvidenceHead, FirstBad, HeldAlert, OurNode, PeerRef, PlanRef, StepResult } from '../src/contract/steps.ts';
+import type { EvidenceHead, FirstBad, HeldAlert, OurNode, PeerRef, PlanRef, StepResult, VerifiedKeys } from '../src/contract/steps.ts';
 import type { OpenGates } from './gates.ts';
 
 /** A step that ended. */
@@ -88,6 +88,18 @@ export interface IncidentState {
   host?: { readonly queue: string; readonly storage: string } | null;
   /** A host worker was told to change something: undoing it needs one, whatever the steps say. */
   hostActed?: boolean;
+  /** Since when the peer is asked for new keys. */
+  keysAskedSince?: string | null;
+  /** Verified, and not bound yet or bound. Shown nowhere: people bring the fingerprint from outside. */
+  keys?: VerifiedKeys | null;
+  /** Evidence id of the documents that show them. */
+  keysSealed?: string;
+  /** The key was approved, in this run. */
+  rebindApproved?: Approval | null;
+}
+
+interface Approval {
+  readonly inRun: string;
 }
 
 export function newState(start: StartPayload, policy: Policy, run: string): IncidentState {

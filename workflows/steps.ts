@@ -8,7 +8,7 @@ import type { IncidentRef, StepResult } from '../src/contract/steps.ts';
 import { askPeople } from './ask.ts';
 import type { GatePlan } from './gates.ts';
 import type { Incident } from './incident.ts';
-import type { StepCommand } from './state.ts';
+import type { PendingStep, StepCommand } from './state.ts';
 
 /** What an activity of a step is told: `readBack` asks it to look only, after a person did it by hand. */
 export interface Attempt {
@@ -111,7 +111,7 @@ async function parked(
   }
 }
 
-function settle<T extends StepResult>(incident: Incident, name: Step, result: T): T {
+export function settle<T extends StepResult>(incident: Incident, name: Step, result: T): T {
   incident.absorb(result);
   incident.record(name, result);
   if (result.manual) incident.wait({ step: name, kind: 'manual', ...result.manual });
@@ -138,6 +138,19 @@ export async function manualStepDesk(incident: Incident, acts: Partial<Record<St
       incident.busy -= 1;
     }
   }
+}
+
+/** Waits until people ask for it again by `retry`, or the step was skipped behind its gate: nothing else is believed here. */
+export async function holdFor(incident: Incident, { step: name, why, how }: Pick<PendingStep, 'step' | 'why' | 'how'>): Promise<void> {
+  incident.wait({ step: name, kind: 'held', why, how });
+  const isAbout = (command: StepCommand) => command.step === name && !needsGate(command);
+  for (;;) {
+    await condition(() => incident.commands.some(isAbout) || incident.isDone(name));
+    const command = incident.takeCommand(isAbout);
+    if (!command || (command.do === 'retry' && (await stillCounts(incident, command)))) break;
+    if (command.do !== 'retry') incident.note('cordon', `${name}: ${command.by} sent ${command.do}: use retry, or close`);
+  }
+  incident.resume(name);
 }
 
 /** Does a step once more, now that more is known; its record is replaced. */
@@ -218,7 +231,7 @@ async function readBack(incident: Incident, command: StepCommand, look: Act<Step
 }
 
 /** Was the command given in this run? After a reset an old one comes again and is void. */
-async function stillCounts(incident: Incident, command: StepCommand): Promise<boolean> {
+export async function stillCounts(incident: Incident, command: StepCommand): Promise<boolean> {
   const run = await incident.confirmRun();
   if (command.run === run) return true;
   incident.refuse('stale_run', command.by, `${command.do} ${command.step}: given before a reset`);

@@ -8,6 +8,7 @@ import type { Signer } from '../../src/host/tombstones.ts';
 import type { TrustSettings } from '../../src/host/trust.ts';
 import { HostSchemaError } from '../../src/host/database.ts';
 import type { HostThere, IncidentRef, PeerRef } from '../../src/contract/steps.ts';
+import type { AllowPrivate } from '../../src/stigmem/address-policy.ts';
 import { EvidenceStore } from '../../src/evidence/store.ts';
 import { effectKey, type Folder } from '../deps.ts';
 import { StepFailure } from '../failures.ts';
@@ -23,6 +24,17 @@ export interface HostDeps extends Folder {
   readonly promotionCommand: string | undefined;
   /** What became of another incident, whose effects may stand in the way. */
   readonly fateOf: (holder: Holder) => Promise<Fate>;
+  readonly federation: FederationSettings;
+}
+
+/** How our node federates, as it reads it itself. */
+export interface FederationSettings {
+  /** A secret. Undefined where the node keeps its key in its database. */
+  readonly privateKey: string | undefined;
+  /** How long the node takes facts signed with a key that was rotated away. */
+  readonly graceHours: number;
+  /** Where a peer may be asked although the address is not public. */
+  readonly peerAllow: AllowPrivate;
 }
 
 /**

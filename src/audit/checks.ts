@@ -1,7 +1,9 @@
 import { z } from 'zod';
 import type { Gate, Outcome } from '../contract/names.ts';
+import { keysPlanHash } from '../contract/keys.ts';
 import type { Status } from '../contract/schemas.ts';
 import { stepOf, type ActivityRecord } from './activities.ts';
+import { Keys } from './digests.ts';
 import type { RunSummary } from './project.ts';
 import type { Decided } from './votes.ts';
 
@@ -24,10 +26,15 @@ const gateOnHost = new Map<string, Gate>([
   ['restoreOnHost', 'restore'],
   ['resumePromotionJob', 'restore'],
   ['reinstatePeers', 'restore'],
+  ['rebindPeer', 'reregister'],
+  ['unbindPeer', 'restore'],
+  ['holdDoorOpen', 'testPull'],
+  ['showArrivals', 'testPull'],
+  ['endHolds', 'testPull'],
 ]);
 const gateOf = new Map<string, Gate>([
   ['undoFacts', 'retract'],
-  ['rebindPeer', 'reregister'],
+  ['registerPeer', 'reregister'],
   ['testPull', 'testPull'],
   ['liftFences', 'restore'],
   ['restoreTrust', 'restore'],
@@ -42,6 +49,7 @@ const Asked = z.looseObject({
   ref: z.looseObject({ mode: z.string().default('live') }).default({ mode: 'live' }),
   readBack: z.boolean().default(false),
   plan: z.looseObject({ planHash: z.string() }).optional(),
+  keys: Keys.optional(),
 });
 const Remade = z.looseObject({ go: z.looseObject({ planHash: z.string() }) });
 const Approved = z.looseObject({ approved: z.looseObject({ planHash: z.string() }) });
@@ -70,8 +78,9 @@ export function checkMutations(
       (other) => other.gate === gate && other.approved && cameBefore(other, record) && reaches(other.inRun, record.runId, runs),
     );
     const hash = asked?.plan?.planHash ?? '';
-    const wanted = new Set([hash, ...(remade.get(hash) ?? [])]);
-    const approval = (gate === 'retract' ? before.findLast((other) => wanted.has(other.planHash)) : before.at(-1)) ?? null;
+    const wanted = new Set([hash, ...(remade.get(hash) ?? []), ...hashesOf(asked?.keys)]);
+    const isExact = gate === 'retract' || gate === 'reregister';
+    const approval = (isExact ? before.findLast((other) => wanted.has(other.planHash)) : before.at(-1)) ?? null;
     const where = `run ${record.runId} event ${record.eventId}: ${record.name}`;
     const why =
       before.length > 0
@@ -79,6 +88,11 @@ export function checkMutations(
         : `has no valid approval of gate ${gate} before it in this run`;
     return [{ record, gate, approval, wrong: approval ? null : `${where} ${why}` }];
   });
+}
+
+/** What an approval of this key was about. */
+function hashesOf(keys: z.infer<typeof Keys> | undefined): string[] {
+  return keys ? [keysPlanHash(keys, 'rebind'), keysPlanHash(keys, 'register')] : [];
 }
 
 /** A plan is made again right before acting: which approved plans became which. */

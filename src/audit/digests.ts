@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { canonicalJson, digestMatches, gateDigest, planHash, sha256Id } from '../contract/canonical.ts';
 import { isGate, type Gate } from '../contract/names.ts';
+import { keysPlanHash } from '../contract/keys.ts';
 import { CloseRequest, StepMessage } from '../contract/schemas.ts';
 import type { ActivityRecord } from './activities.ts';
 
@@ -14,6 +15,8 @@ export interface Named {
   readonly about: string;
   /** Who asked for it, where a person did. */
   readonly requestedBy?: string;
+  /** What whoever approves has to bring from outside. */
+  readonly fingerprint?: string;
 }
 
 /** A gate is opened anew when it expires or its plan changes; more openings than this are not looked for. */
@@ -24,6 +27,18 @@ const Hashed = z.looseObject({
   counts: z.record(z.string(), z.number()).default({}),
   evidenceId: z.string().default(''),
 });
+/** A key that gate `reregister` may be about, whole: its hash is over all of it. */
+export const Keys = z.looseObject({
+  nodeId: z.string(),
+  entityUri: z.string(),
+  publicKey: z.string(),
+  keyId: z.string(),
+  fingerprint: z.string(),
+  expiresAt: z.string(),
+  chain: z.enum(['none', 'whole', 'afterFirstBad']),
+  remarks: z.array(z.string()),
+});
+const Verified = z.looseObject({ keys: Keys });
 const Planned = z.looseObject({ plan: Hashed.nullish(), next: Hashed.nullish() });
 
 /**
@@ -50,6 +65,12 @@ export class Digests {
 
   /** The plan that an activity made or narrowed. */
   addResult({ name, result }: ActivityRecord): void {
+    const keys = name === 'verifyKeys' ? Verified.safeParse(result).data?.keys : undefined;
+    for (const action of ['rebind', 'register'] as const) {
+      if (!keys) break;
+      const about = `${action} ${keys.nodeId} with its new key`;
+      this.addPlan({ gate: 'reregister', planHash: keysPlanHash(keys, action), about, fingerprint: keys.fingerprint });
+    }
     const found = Planned.safeParse(result).data;
     for (const plan of [found?.plan, found?.next]) {
       if (!plan) continue;

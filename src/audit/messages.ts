@@ -148,7 +148,7 @@ function judge(runId: string, event: HistoryEvent, raw: Raw, context: Context, o
   if ('wrong' in parsed) return malformed(parsed.wrong);
   if (name === 'decide' || name === 'approve' || name === 'reject') {
     const vote: DecisionPayload = name === 'decide' ? DecisionPayload.parse(payload) : { ...Vote.parse(payload), decision: name };
-    const { gate, digest, by, note = '' } = vote;
+    const { gate, digest, by, note = '', fingerprint = '' } = vote;
     const { principal } = event;
     const seen = principal ? `${principal.type} ${principal.name}`.trim() : '';
     const said = {
@@ -161,6 +161,7 @@ function judge(runId: string, event: HistoryEvent, raw: Raw, context: Context, o
       digest,
       by,
       note,
+      fingerprint,
       identity,
       principal: seen,
     };

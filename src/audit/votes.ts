@@ -14,6 +14,7 @@ export interface Decision {
   readonly digest: string;
   readonly by: string;
   readonly note: string;
+  readonly fingerprint: string;
   /** What the sender called itself, and whom the server saw where it says so. */
   readonly identity: string;
   readonly principal: string;
@@ -59,6 +60,8 @@ export class VoteLedger {
     if (!allowed || own) return refuse('not_allowed', named);
     const votes = this.#votes.get(key) ?? [];
     if (votes.some((other) => samePerson(other.by, by))) return refuse('already_counted', named);
+    const isOther = named.fingerprint !== undefined && vote.fingerprint !== named.fingerprint;
+    if (isOther && vote.decision === 'approve') return refuse('fingerprint_mismatch', named);
     votes.push({ by, decision: vote.decision });
     this.#votes.set(key, votes);
     const approvals = votes.filter(({ decision }) => decision === 'approve');

@@ -43,9 +43,8 @@ export async function worker(cli: Cli): Promise<Answer> {
 /** `host-worker`: runs until it is stopped. Bad configuration, no Temporal, or a database it does not know ends it at once. */
 export async function hostWorker(cli: Cli): Promise<Answer> {
   parseHostConfig(cli.io.env);
-  await cli.temporal();
   const { runHostWorker } = await import('../host-worker.ts');
-  await runHostWorker();
+  await runHostWorker(async () => void (await cli.temporal()));
   return { next: 'the host worker has stopped', text: [], json: {}, silent: true };
 }
 

@@ -35,10 +35,15 @@ export const Policy = z.strictObject({
   burst: z.strictObject({ facts: z.int().min(1), within: Duration }),
   /** Facts this close to the first suspicious arrival are looked at with it, before and after. */
   window: Duration,
+  /** Waiting for the peer's new keys: how often people are reminded, and when it is overdue. Absent in what an older run pinned. */
+  rotation: z.strictObject({ remindEvery: Duration, escalateAfter: Duration }).optional(),
 });
 export type Policy = z.infer<typeof Policy>;
 
 const gateDefault: GatePolicy = { need: 1, approvers: null, expiresAfter: '24h', remindEvery: '4h' };
+
+/** Where the policy says nothing about it: an older run pinned one without. */
+export const rotationDefault = { remindEvery: '3d', escalateAfter: '14d' };
 
 /** What holds when no policy file is configured: one named person for each gate, a day for each opening. */
 export const defaultPolicy: Policy = {
@@ -54,6 +59,7 @@ export const defaultPolicy: Policy = {
   agentControlRelations: ['agent:*', 'intent:*', 'instruction:*', 'stigmem:instruction*', 'policy:*', 'tool:*'],
   burst: { facts: 50, within: '1m' },
   window: '10m',
+  rotation: rotationDefault,
 };
 
 const GateTightening = z.strictObject({
@@ -89,6 +95,7 @@ export const PolicyFile = z.strictObject({
   agentControlRelations: Policy.shape.agentControlRelations.optional(),
   burst: Policy.shape.burst.optional(),
   window: Duration.optional(),
+  rotation: Policy.shape.rotation,
 });
 
 /** One person, however they write their name: quorums count people, not spellings. */

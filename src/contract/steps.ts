@@ -134,6 +134,8 @@ export interface VerifiedKeys {
 
 export interface KeysVerified extends StepResult {
   readonly keys: VerifiedKeys;
+  /** Of the documents that show them. */
+  readonly evidenceId: string;
 }
 
 /** How registering ended, and the peer as our node knows it from then on. */
@@ -222,6 +224,15 @@ export interface HostDone {
   /** False: on this node it has no effect, or there is nothing to do it with. */
   readonly works?: boolean;
   readonly evidence: EvidenceHead;
+}
+
+/** What people are told at once, and not only where they look. */
+export type AnnouncementKind = 'rotation' | 'rotation-overdue';
+
+export interface Announcement {
+  readonly ref: IncidentRef;
+  readonly kind: AnnouncementKind;
+  readonly text: string;
 }
 
 export interface AlertsHeld {

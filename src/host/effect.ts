@@ -15,6 +15,12 @@ export const operations = [
   'raiseTrust',
   'liftTombstones',
   'hideAgain',
+  'rebindPeer',
+  'unbindPeer',
+  'openDoor',
+  'closeDoor',
+  'showArrivals',
+  'endHold',
 ] as const;
 export type Operation = (typeof operations)[number];
 

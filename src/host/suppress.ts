@@ -6,7 +6,7 @@ import { auditSource, once, recorded, standing, type Effect, type Made } from '.
 /** Facts in one change: a short transaction beside a node that serves. */
 export const suppressAtOnce = 500;
 /** Long past by any clock, and the same for all, so that ours are known again. */
-const expired = '1970-01-01T00:00:00+00:00';
+export const expired = '1970-01-01T00:00:00+00:00';
 
 const Override = z.object({
   fact_id: z.string(),

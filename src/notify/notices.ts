@@ -109,6 +109,38 @@ export function peerNotice(input: NoticeInput): Notice {
   ]);
 }
 
+/**
+ * To the peer's operator, once the facts are dealt with: new keys, and how they will be verified. It may be read by an
+ * attacker, so it holds nothing that would help to forge them.
+ */
+export function rotationNotice(input: NoticeInput): Notice {
+  const { peer } = input;
+  return finish(input, 'Please rotate the keys of your Stigmem node', [
+    `We keep your node ${inlineCode(peer.nodeId)} at ${inlineCode(peer.url)} cut off until it has new keys. We look at its public documents at least once an hour; nothing has to be sent to us but the fingerprint.`,
+    ...section(
+      'What we ask you to do',
+      [
+        'rebuild the machine or make sure that nobody else is on it: a new key on a machine that is still held by somebody else is theirs as well',
+        '`stigmem identity rotate-key --kind node` with STIGMEM_NODE_PRIVATE_KEY set to the key of now; it prints the new one',
+        'restart the node with STIGMEM_FEDERATION_PUBKEY, STIGMEM_FEDERATION_PRIVKEY and STIGMEM_NODE_PRIVATE_KEY set to the new key: until then only its manifest changes, and that does not count',
+        'revoke the capability tokens that the old key issued, and rotate issuer keys that were on the same machine',
+        'tell someone we already know, by phone or in person, the fingerprint of the new key: `sha256:` and the SHA-256 of its base64url public key',
+      ],
+      '',
+    ),
+    ...section(
+      'How we verify it',
+      [
+        'both `/.well-known/stigmem` and `/.well-known/stigmem-manifest.json` show the same new key, and it is none that was seen before',
+        'the manifest is signed by that key, names your node id and your entity URI, and has not expired',
+        'every rotation event from the key we know to the new one is there and signed by the key before it; where the old key is in the hands of others, come back without such a chain and say so over the phone',
+        'two of our people compare the fingerprint with the one you gave them',
+      ],
+      '',
+    ),
+  ]);
+}
+
 const firstBadFrom = {
   operator: 'as reported to us',
   audit: 'from our own audit log',

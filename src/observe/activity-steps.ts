@@ -7,6 +7,7 @@ const helpers: Readonly<Record<Exclude<keyof Activities | keyof HostActivities, 
   openRun: null,
   whichRun: null,
   remind: null,
+  announce: null,
   exportHistory: null,
   claimPeer: 'resolvePeer',
   handOverAlerts: 'resolvePeer',
@@ -32,6 +33,10 @@ const helpers: Readonly<Record<Exclude<keyof Activities | keyof HostActivities, 
   restoreOnHost: 'restoreTrust',
   resumePromotionJob: 'resumePromotion',
   reinstatePeers: 'liftFences',
+  holdDoorOpen: 'testPull',
+  showArrivals: 'testPull',
+  endHolds: 'liftFences',
+  unbindPeer: 'restoreTrust',
 };
 
 /** The step an activity works for, if it works for one. */

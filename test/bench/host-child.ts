@@ -62,6 +62,7 @@ async function judge() {
     snapshot: undefined,
     promotionCommand: undefined,
     fateOf: async () => 'open',
+    federation: { privateKey: undefined, graceHours: 168, peerAllow: ['loopback'] },
   });
   const { evidenceId } = await new MockActivityEnvironment().run<[{ ref: IncidentRef; peer: PeerRef }], HostListing, typeof host.listFacts>(
     host.listFacts,

@@ -35,19 +35,11 @@ export interface FakeWorld {
   pause: Pause | undefined;
   /** The queue that somebody polls, or polled until just now; undefined: nobody does. */
   hostQueue: string | undefined;
+  /** The new keys that the peer shows; undefined: none so far. */
+  keys: VerifiedKeys | undefined;
+  announced: string[];
   entries: number;
 }
-
-const newKeys: VerifiedKeys = {
-  nodeId: 'node:peer-again',
-  entityUri: 'stigmem://peer-again.test/node/self',
-  publicKey: 'A'.repeat(43),
-  keyId: 'key-2',
-  fingerprint: sha256Id('A'.repeat(43)),
-  expiresAt: '2027-11-23T00:00:00Z',
-  chain: 'none',
-  remarks: ['no rotation chain'],
-};
 
 export function fakeWorld(change: Partial<FakeWorld> = {}): FakeWorld {
   return {
@@ -69,6 +61,8 @@ export function fakeWorld(change: Partial<FakeWorld> = {}): FakeWorld {
     reminders: [],
     pause: undefined,
     hostQueue: undefined,
+    keys: undefined,
+    announced: [],
     entries: 0,
     ...change,
   };
@@ -211,12 +205,6 @@ export function fakeActivities(world: FakeWorld): Activities {
     notifyPeer: async () => ended('notifyPeer'),
     notifyDownstream: async () => ended('notifyDownstream'),
     notifyLocal: async () => ended('notifyLocal'),
-    verifyKeys: async () => ({ ...ended('verifyKeys'), keys: newKeys }),
-    registerPeer: async ({ approvedInRun, peer: before }) => {
-      assertHere(approvedInRun);
-      called('registerPeer');
-      return { outcome: 'verified', way: 'http', detail: 'test', peer: { ...before, nodeId: newKeys.nodeId }, evidence: evidence() };
-    },
     remind: async ({ gate, why }) => {
       world.reminders.push({ gate, why });
       called('remind');
@@ -235,6 +223,23 @@ export function fakeActivities(world: FakeWorld): Activities {
       return ended('liftFences');
     },
     seal: async () => ({ ...ended('seal'), report: 'files/report.md' }),
+    requestRotation: async () => ended('requestRotation'),
+    announce: async ({ kind, text }) => {
+      world.announced.push(`${kind}: ${text}`);
+      called('announce');
+      return { evidence: evidence() };
+    },
+    verifyKeys: async () => {
+      const done = ended('verifyKeys');
+      if (!world.keys) throw ApplicationFailure.create({ type: 'RotationPending', message: 'no new keys as the test asked' });
+      return { ...done, keys: world.keys, evidenceId: sha256Id('keys') };
+    },
+    registerPeer: async ({ peer: of, keys, approvedInRun }) => {
+      assertHere(approvedInRun);
+      if (world.keys && keys.publicKey !== world.keys.publicKey)
+        throw ApplicationFailure.nonRetryable('the peer shows another key', 'PreconditionChanged');
+      return { ...ended('registerPeer'), peer: of };
+    },
     exportHistory: async () => {
       called('exportHistory');
       return evidence();

@@ -65,5 +65,13 @@ function fakeHostActivities(host: FakeHost): HostActivities {
     restoreOnHost: done,
     resumePromotionJob: done,
     reinstatePeers: done,
+    rebindPeer: async () => ({ ...(await done()), chain: 'chain', graceUntil: null }),
+    unbindPeer: done,
+    holdDoorOpen: async () => {
+      const none = { door: '', arrived: 0, evidenceId: '', cursorBefore: {}, cursorAfter: {}, closedBy: 'time' } as const;
+      return { ...(await done()), ...none };
+    },
+    showArrivals: done,
+    endHolds: done,
   };
 }

@@ -138,7 +138,7 @@ export async function hostileScene(
 }
 
 /** Its rate limiter speaks SQLite alone: with a limit set, each request that it counts is answered with 500. */
-const onPostgres = (dsn: string): Readonly<Record<string, string>> => ({
+export const onPostgres = (dsn: string): Readonly<Record<string, string>> => ({
   STIGMEM_STORAGE_BACKEND: 'postgres',
   STIGMEM_PG_DSN: dsn,
   STIGMEM_RATE_LIMIT_READ_PER_HOUR: '0',

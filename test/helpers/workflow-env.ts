@@ -157,7 +157,9 @@ export async function waits(incident: Incident, step: string, why = '') {
 export async function idle(incident: Incident): Promise<void> {
   for (let quiet = 0; quiet < 2;) {
     const { raw } = await incident.describe();
-    const busy = (raw.pendingActivities?.length ?? 0) > 0 || raw.pendingWorkflowTask;
+    // One that waits for its next attempt is at rest.
+    const atWork = (raw.pendingActivities ?? []).filter(({ nextAttemptScheduleTime: next }) => !next);
+    const busy = atWork.length > 0 || raw.pendingWorkflowTask;
     quiet = busy ? 0 : quiet + 1;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }

@@ -142,7 +142,12 @@ beforeAll(async () => {
       VALUES ('brought', 'hides-ours', 'tombstone_federation_ingested', 'x', 'x', '2026-11-23', 'default')`);
   database = openSqlite(ours.dbPath);
   const trust = { mode: 'relaxed', quarantineGarden: undefined };
-  const none = { snapshot: undefined, promotionCommand: undefined, fateOf: async () => 'open' as const };
+  const none = {
+    snapshot: undefined,
+    promotionCommand: undefined,
+    federation: { privateKey: undefined, graceHours: 168, peerAllow: ['loopback'] },
+    fateOf: async () => 'open' as const,
+  };
   host = createHostActivities({ database, evidenceDir: deps().evidenceDir, trust, ...none });
   rowsBefore = await rows(notTheirs());
   toldBefore = Object.fromEntries(await Promise.all(asked.map(async (kind) => [kind, await told(kind)] as const)));

@@ -26,7 +26,15 @@ describe.each<Storage>(['sqlite', 'postgres'])('on %s', (storage) => {
     ({ scene } = host);
     const { evidenceDir } = scene.deps;
     const trust = { mode: 'strict', quarantineGarden: 'garden' };
-    deps = { database: host.database, evidenceDir, trust, snapshot: undefined, promotionCommand: undefined, fateOf: async () => 'open' };
+    deps = {
+      database: host.database,
+      evidenceDir,
+      trust,
+      snapshot: undefined,
+      promotionCommand: undefined,
+      federation: { privateKey: undefined, graceHours: 168, peerAllow: ['loopback'] },
+      fateOf: async () => 'open',
+    };
     activities = createHostActivities(deps);
   });
   afterAll(async () => host?.stop());

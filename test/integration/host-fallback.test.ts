@@ -31,7 +31,11 @@ async function shut(incident: string, over: { readonly readBack?: boolean; reado
   const ref = incidentRef(scene, incident, { phase: 'contain', mode });
   const trust = { mode: 'relaxed', quarantineGarden: undefined };
   const deps = { database, evidenceDir: scene.deps.evidenceDir, trust, snapshot: undefined, promotionCommand: undefined };
-  const worker = createHostActivities({ ...deps, fateOf: async () => 'open' });
+  const worker = createHostActivities({
+    ...deps,
+    federation: { privateKey: undefined, graceHours: 168, peerAllow: ['loopback'] },
+    fateOf: async () => 'open',
+  });
   const host = await runActivity(worker.revokePeers, { ref, peer: scene.peer, readBack });
   const { fenceInbound, fenceOutbound } = containActivities(scene.deps);
   const input = { ref, peer: scene.peer, readBack, host };

@@ -103,7 +103,15 @@ interface Both {
 async function listBoth(incident: string): Promise<Both> {
   const ref: IncidentRef = { incident, firstRun: incident, mode: 'live', phase: 'investigate', round: 1, at: '2026-11-23T01:00:00.000Z' };
   const trust = { mode: 'relaxed', quarantineGarden: undefined };
-  const deps = { database, evidenceDir, trust, snapshot: undefined, promotionCommand: undefined, fateOf: async () => 'open' as const };
+  const deps = {
+    database,
+    evidenceDir,
+    trust,
+    snapshot: undefined,
+    promotionCommand: undefined,
+    federation: { privateKey: undefined, graceHours: 168, peerAllow: ['loopback'] },
+    fateOf: async () => 'open' as const,
+  };
   const { evidenceId } = await runActivity(createHostActivities(deps).listFacts, { ref, peer });
   return {
     byHost: await readListing(await EvidenceStore.open(evidenceDir, incident, ref.at), evidenceId),

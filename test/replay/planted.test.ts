@@ -24,7 +24,7 @@ const breaking: Readonly<Record<string, Planted>> = {
     histories: ['0.1.0-expelled.json'],
   },
   'contain: an activity under another name': {
-    file: 'peer-compromise.ts',
+    file: 'contain.ts',
     from: 'quick.revokePeers(of), mutate.fenceInbound)',
     to: 'quick.revokePeers(of), mutate.fenceOutbound)',
     histories: ['0.1.0-expelled.json', '0.1.0-demo.json'],
@@ -40,6 +40,18 @@ const breaking: Readonly<Record<string, Planted>> = {
     from: "    step(incident, 'notifyPeer', acts.notifyPeer),",
     to: "    step(incident, 'notifyLocal', acts.notifyLocal),\n    step(incident, 'notifyPeer', acts.notifyPeer),",
     histories: ['0.1.0-expelled.json'],
+  },
+  'rotate: keys are asked for before the request is out': {
+    file: 'rotate.ts',
+    from: "  await step(incident, 'requestRotation', noticeActs(incident).requestRotation);\n  await newKeys(incident);",
+    to: "  await newKeys(incident);\n  await step(incident, 'requestRotation', noticeActs(incident).requestRotation);",
+    histories: ['0.1.1-new-key.json'],
+  },
+  'reregister: bound on the host without looking for one': {
+    file: 'reregister.ts',
+    from: '  await lookForHost(incident);\n  while',
+    to: '  while',
+    histories: ['0.1.1-new-key.json', '0.1.1-new-key-by-host.json'],
   },
   'a gate: a decision that is believed without asking which run this is': {
     file: 'ask.ts',

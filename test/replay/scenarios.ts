@@ -4,6 +4,8 @@ import type { Gate } from '../../src/contract/names.ts';
 import type { FakeWorld } from '../helpers/fake-activities.ts';
 import { amend, approve, closeAs, decide, gateOpen, status, until, waits, type Incident } from '../helpers/workflow-env.ts';
 
+import { keyScenarios, rejectAt } from './key-scenarios.ts';
+
 /** One way an incident can go, as it is recorded. */
 export interface Scenario {
   readonly world?: Partial<FakeWorld>;
@@ -16,11 +18,6 @@ export async function undoneAndExpelled(incident: Incident): Promise<void> {
   await approve(incident, 'retract');
   await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
   await closeAs(incident, 'expelled');
-}
-
-async function rejectAt(incident: Incident, gate: Gate): Promise<void> {
-  const { digest } = await gateOpen(incident, gate);
-  await decide(incident, { gate, decision: 'reject', digest, by: 'bob' });
 }
 
 async function askToClose(incident: Incident, outcome: 'expelled' | 'dismissed'): Promise<void> {
@@ -107,6 +104,7 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
       await undoneAndExpelled(incident);
     },
   },
+  ...keyScenarios,
   duplicate: { world: { heldBy: 'peer-compromise:other' }, act: (incident) => incident.result() },
   park: {
     world: { failing: new Map([['collectFacts', { type: 'StigmemUnavailable', times: 1 }]]) },

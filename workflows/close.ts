@@ -158,7 +158,8 @@ function whyNotDone({ state }: Incident, name: Step): string | undefined {
 
 /** Dismissed while a step was under way or stuck: a notice may be out all the same, so the report must not be silent about it. */
 function recordCutOff(incident: Incident): void {
-  const cutOff = (incident.state.begun ?? []).filter((name) => !incident.isDone(name));
+  // Asking the peer for its keys has no effect that could be left half done.
+  const cutOff = (incident.state.begun ?? []).filter((name) => name !== 'verifyKeys' && !incident.isDone(name));
   if (cutOff.length === 0 || !patched('cut-off-is-told')) return;
   for (const name of cutOff) {
     const why = whyNotDone(incident, name) ?? 'it was under way';

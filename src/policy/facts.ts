@@ -1,8 +1,8 @@
+import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { Coverage } from '../contract/schemas.ts';
 import type { Policy } from '../contract/policy.ts';
 import { canonicalJson } from '../contract/canonical.ts';
-import { sha256Hex } from '../evidence/canonical.ts';
 import { Fact, QuarantineEntry } from '../stigmem/wire.ts';
 
 /** One fact of the peer as it was collected. Everything but what our node stamped is the sender's claim. */
@@ -180,5 +180,5 @@ export function contentHash(seen: SeenFact): string {
 
 /** As sha256Id of the contract does it in the workflow sandbox; outside of it there is a faster way. */
 function idOf(content: unknown): string {
-  return `sha256:${sha256Hex(canonicalJson(content))}`;
+  return `sha256:${createHash('sha256').update(canonicalJson(content)).digest('hex')}`;
 }

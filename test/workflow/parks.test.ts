@@ -131,8 +131,8 @@ describe('what belongs to a step that is done parks as well', () => {
       await approve(incident, 'retract');
       const { run } = await waits(incident, 'assess');
       await incident.signal('retry', { step: 'assess', run, by: 'bob' });
-      const done = await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
-      expect(done.state).toBe('waiting');
+      const { now } = await waits(incident, 'verifyKeys');
+      expect(now.state).toBe('running');
       expect([...world.undone.values()]).toEqual([1, 1]);
     });
   });
@@ -146,7 +146,7 @@ describe('what belongs to a step that is done parks as well', () => {
       await approve(incident, 'retract');
       const { run } = await waits(incident, 'captureLocal');
       await incident.signal('retry', { step: 'captureLocal', run, by: 'bob' });
-      await until(incident, ({ phase, state }) => phase === 'rotate' && state === 'waiting', 'rotate');
+      await waits(incident, 'verifyKeys');
       expect(world.calls.get('holdAlerts')).toBe(2);
     });
   });

@@ -1,7 +1,7 @@
 import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { fakeWorld } from '../helpers/fake-activities.ts';
-import { approve, closeAs, gateOpen, plan, status, timeSkipping, until, withIncident } from '../helpers/workflow-env.ts';
+import { approve, closeAs, gateOpen, plan, status, timeSkipping, waits, withIncident } from '../helpers/workflow-env.ts';
 
 let env: TestWorkflowEnvironment;
 beforeAll(async () => {
@@ -11,7 +11,7 @@ afterAll(async () => {
   await env?.teardown();
 });
 
-test('goes through the page to the retract gate, undoes what was approved, holds at rotate, and is expelled behind its gate', async () => {
+test('goes through the page to the retract gate, undoes what was approved, asks for new keys, and is expelled behind its gate', async () => {
   const world = fakeWorld();
   await withIncident(env, world, async (incident) => {
     const gate = await gateOpen(incident, 'retract');
@@ -20,8 +20,8 @@ test('goes through the page to the retract gate, undoes what was approved, holds
     expect(await plan(incident)).toMatchObject({ gate: 'retract', counts: { retract: 2, keep: 1 } });
 
     expect(await approve(incident, 'retract')).toMatchObject({ accepted: true, have: 1, need: 1 });
-    const held = await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
-    expect(held.state).toBe('waiting');
+    const { now: asking } = await waits(incident, 'verifyKeys');
+    expect(asking).toMatchObject({ phase: 'rotate', state: 'running' });
     expect([...world.undone]).toEqual([
       ['fact-a', 1],
       ['fact-b', 1],
@@ -50,6 +50,7 @@ test('goes through the page to the retract gate, undoes what was approved, holds
       'notifyLocal verified',
       'undoFacts verified',
       'verifyUndone verified',
+      'requestRotation verified',
       'seal verified',
     ]);
   });

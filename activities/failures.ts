@@ -1,4 +1,4 @@
-import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
+import { ApplicationFailure, ApplicationFailureCategory, CancelledFailure } from '@temporalio/common';
 import { hiddenCause } from '../src/contract/telemetry.ts';
 import { failureTypes, type FailureType } from '../src/contract/failures.ts';
 import { EvidenceError } from '../src/evidence/errors.ts';
@@ -74,6 +74,8 @@ function failure(type: FailureType, message: string, retryAfterMs?: number): App
     type,
     message: message.slice(0, 2_000),
     nonRetryable: !failureTypes[type].retryable,
+    // Waiting for the peer is no trouble: for weeks it would stand in every alert about failures.
+    ...(type === 'RotationPending' ? { category: ApplicationFailureCategory.BENIGN } : {}),
     ...(retryAfterMs === undefined ? {} : { nextRetryDelay: Math.min(retryAfterMs, longestRetryAfterMs) }),
   });
 }

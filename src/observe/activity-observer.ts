@@ -1,5 +1,5 @@
 import type { Context } from '@temporalio/activity';
-import { CancelledFailure } from '@temporalio/common';
+import { ApplicationFailure, ApplicationFailureCategory, CancelledFailure } from '@temporalio/common';
 import type { ActivityInterceptors } from '@temporalio/worker';
 import { z } from 'zod';
 import { stepOf } from './activity-steps.ts';
@@ -22,6 +22,8 @@ const sealing = /^cordon-seal:([^:]+):/;
 
 /** Asked for each decision, and says nothing that the decision's own line does not say. */
 const quiet: ReadonlySet<string> = new Set(['whichRun']);
+/** Tried again for weeks, by design. */
+const waiting: ReadonlySet<string> = new Set(['verifyKeys']);
 
 /** Puts incident, phase, round and step on each line of an activity, says how each attempt went, and makes a span of it. */
 export function observeActivities(tracing: Tracing | undefined): (context: Context) => ActivityInterceptors {
@@ -39,7 +41,7 @@ export function observeActivities(tracing: Tracing | undefined): (context: Conte
           const { firstRun = sealing.exec(info.workflowExecution?.workflowId ?? '')?.[1], phase, round, mode } = ref;
           about = { ...about, ...definedOf({ incident, phase, round, mode }) };
           const isQuiet = quiet.has(info.activityType);
-          if (info.attempt > 1) log.warn(`${info.activityType} is tried again`);
+          if (info.attempt > 1) log[waiting.has(info.activityType) ? 'debug' : 'warn'](`${info.activityType} is tried again`);
           const span = isQuiet ? undefined : tracing?.startActivity({ info, incident, firstRun, phase, round, step });
           const started = performance.now();
           try {
@@ -62,7 +64,13 @@ export function observeActivities(tracing: Tracing | undefined): (context: Conte
 
 function endFailed(span: ActivitySpan | undefined, error: unknown): void {
   if (error instanceof CancelledFailure) span?.end({ outcome: 'cancelled' });
+  else if (isBenign(error)) span?.end({ outcome: 'waiting' });
   else span?.fail(error);
+}
+
+/** It waits for something, which is no trouble. */
+function isBenign(error: unknown): boolean {
+  return error instanceof ApplicationFailure && error.category === ApplicationFailureCategory.BENIGN;
 }
 
 function definedOf(values: Readonly<Record<string, string | number | undefined>>): Record<string, string | number> {

@@ -42,7 +42,12 @@ const refOf = (incident = 'rotation'): IncidentRef => ({
   nodeId: ours.nodeId,
 });
 const verify = (ref = refOf()) => runActivity(rotateActivities(deps).verifyKeys, { ref, peer, firstBad: null });
-const pending = (why: string) => ({ type: 'RotationPending', nonRetryable: false, message: expect.stringContaining(why) });
+const pending = (why: string) => ({
+  type: 'RotationPending',
+  category: 'BENIGN',
+  nonRetryable: false,
+  message: expect.stringContaining(why),
+});
 
 beforeAll(async () => {
   rmSync(dir, { recursive: true, force: true });

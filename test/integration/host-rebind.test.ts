@@ -1,3 +1,4 @@
+import { Client, Connection } from '@temporalio/client';
 import { createPublicKey, generateKeyPairSync, sign } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -5,7 +6,10 @@ import { z } from 'zod';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createHostActivities } from '../../activities/host/index.ts';
 import { canonicalJson } from '../../src/contract/canonical.ts';
-import { seal } from '../../activities/deps.ts';
+import { seal, type Deps } from '../../activities/deps.ts';
+import { investigateActivities } from '../../activities/investigate.ts';
+import { rotateActivities } from '../../activities/rotate.ts';
+import { Stigmem } from '../../src/stigmem/client.ts';
 import { fingerprintOf } from '../../src/stigmem/peer-reader.ts';
 import type { IncidentRef, PeerRef, VerifiedKeys } from '../../src/contract/steps.ts';
 import type { HostDatabase } from '../../src/host/database.ts';
@@ -74,6 +78,20 @@ describe.each<Storage>(['sqlite', 'postgres'])('on %s', (storage) => {
       federation: { privateKey: undefined, graceHours, peerAllow: ['loopback'] },
       fateOf: async () => 'open',
     });
+  const mainDeps = (): Deps => ({
+    node: new Stigmem({ url: ours.url, adminKey: ours.adminKey }),
+    nodeUrl: ours.url,
+    evidenceDir: join(dir, 'evidence'),
+    policyFile: undefined,
+    contactsFile: undefined,
+    webhookUrl: undefined,
+    peerAllow: ['loopback'],
+    concurrency: 4,
+    writesPerHour: 1_000_000,
+    writeHeadroom: 0.1,
+    hostTaskQueue: 'stigmem-host',
+    temporal: new Client({ connection: Connection.lazy() }),
+  });
   const refOf = (name: string): IncidentRef => ({
     incident: name,
     firstRun: `first-${name}`,
@@ -128,6 +146,8 @@ describe.each<Storage>(['sqlite', 'postgres'])('on %s', (storage) => {
     const fence = effectOf('revokePeers', 'rotation');
     await revokePeers(database, fence, peerRef.peerIds);
     const cursor = await cursorNow();
+    const main = mainDeps();
+    await runActivity(investigateActivities(main).readPeer, { ref: { ...refOf('chain'), phase: 'investigate' }, peer: peerRef });
     const behind = await says('behind the fence');
     await peer.stop();
     const rotated = await run(stigmemBin(), ['identity', 'rotate-key', '--kind', 'node'], {
@@ -138,7 +158,12 @@ describe.each<Storage>(['sqlite', 'postgres'])('on %s', (storage) => {
     const { x: publicKey = '' } = createPublicKey(await ownKey(database, seed)).export({ format: 'jwk' });
     await restartWith(seed, publicKey);
     const manifest = await manifestOf();
-    const input = { ref: refOf('chain'), approvedInRun: 'run-1', ...(await verified(refOf('chain'), publicKey, manifest)) };
+    // From what verifyKeys sealed, as the workflow hands it on.
+    const asked = { ref: { ...refOf('chain'), phase: 'rotate' as const }, peer: peerRef, firstBad: null };
+    const { keys, evidenceId } = await runActivity(rotateActivities(main).verifyKeys, asked);
+    // No first bad time is known: whoever stole the old key could have made the chain.
+    expect(keys).toMatchObject({ publicKey, chain: 'afterFirstBad' });
+    const input = { ref: refOf('chain'), approvedInRun: 'run-1', keys, sealed: evidenceId };
     const activities = activitiesOf();
     await expect(runActivity(activities.rebindPeer, { ...input, approvedInRun: 'run-0' })).rejects.toMatchObject({
       type: 'PreconditionChanged',

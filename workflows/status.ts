@@ -21,7 +21,9 @@ function waitingGate(state: IncidentState, open: OpenGate, runId: string): Waiti
   const short = digest.slice(0, 'sha256:'.length + 12);
   const { gate, opening, since, expiresAt, plan } = open;
   const { have, need } = tally(open, state.policy);
-  const how = `cordon approve <incident> --gate ${gate} --digest ${short} --by <you>, or signal approve {"gate":"${gate}","digest":"${short}","by":"<you>"}`;
+  // Brought from outside: it is shown nowhere.
+  const [option, field] = open.expectFingerprint === undefined ? ['', ''] : [' --fingerprint sha256:…', ',"fingerprint":"sha256:…"'];
+  const how = `cordon approve <incident> --gate ${gate} --digest ${short}${option} --by <you>, or signal approve {"gate":"${gate}","digest":"${short}"${field},"by":"<you>"}`;
   return { kind: 'gate', gate, opening, digest, have, need, since, expiresAt, summary: plan.summary, how };
 }
 

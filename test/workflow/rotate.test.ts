@@ -126,7 +126,8 @@ describe('gate reregister', () => {
     const world = quiet();
     await withIncident(env, world, async (incident) => {
       await rotated(incident, world);
-      const { digest, summary } = await gateOpen(incident, 'reregister');
+      const { digest, summary, how } = await gateOpen(incident, 'reregister');
+      expect(how).toContain('--fingerprint sha256:…');
       expect(summary).toContain('signed after the first bad time');
       const asked = await plan(incident, 'reregister');
       expect(asked.items).toMatchObject([{ id: 'node:peer', action: 'rebind', way: 'manual', evidence: [sha256Id('keys')] }]);

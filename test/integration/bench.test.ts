@@ -20,7 +20,7 @@ test('npm run bench prints its table and writes its JSON', { timeout: 600_000 },
   const { stdout } = await promisify(execFile)('npm', ['run', 'bench', '--', '--quick', '--out', out], { cwd: repoRoot });
   const { figures } = Result.parse(JSON.parse(readFileSync(out, 'utf8')));
   const groups = new Set(figures.map(({ group }) => group));
-  expect([...groups].sort()).toEqual(['20 facts', 'fence', 'worker']);
+  expect([...groups].sort()).toEqual(['20 facts', '3000 facts, host worker', 'fence', 'worker']);
   for (const { what } of figures) expect(stdout).toContain(what);
   const compared = figures.filter(({ ratio }) => ratio !== null).map(({ what }) => what);
   expect(compared).toContain('start to fence read back, p50');

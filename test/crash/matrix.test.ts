@@ -40,7 +40,7 @@ test('undisturbed, an incident has effects to lose: rows, notices, gates', () =>
   expect(undisturbed.wrong).toEqual([]);
   expect(undisturbed.told.rows.filter((row) => row.includes('peer_policy_updated'))).toHaveLength(2);
   expect(undisturbed.told.rows.filter((row) => row.startsWith('ourFacts') && row.includes('retracted: <run>')).length).toBeGreaterThan(3);
-  expect(undisturbed.told.notices).toHaveLength(3);
+  expect(undisturbed.told.notices).toHaveLength(4);
   expect(undisturbed.told.openings).toEqual(['close#1', 'retract#1']);
 });
 

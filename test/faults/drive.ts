@@ -117,6 +117,7 @@ export async function play(client: Client, world: World, { beforeClose }: { befo
     const asksAgain = (now: Status) => now.waitingFor.some((one) => one.kind === 'gate' && one.gate === 'retract');
     ({ phase } = await until('rotate', (now) => now.phase === 'rotate' || asksAgain(now)));
   }
+  await until('the request for new keys', ({ steps }) => steps.some(({ name }) => name === 'requestRotation'));
   await beforeClose?.();
   const { run } = await look();
   await handle.signal('close', { outcome: 'dismissed', run, by: 'alice', reason: 'a false alarm' });

@@ -70,6 +70,8 @@ const changing = (method: string, path: string): boolean => method !== 'GET' && 
 const mutating = new Set(['fenceInbound', 'fenceOutbound', 'blockRelays', 'revokeTokens', 'undoFacts', 'restoreTrust', 'liftFences']);
 /** Activities whose lanes ask for several things side by side. */
 const askedInLanes = new Set(['verifyUndone']);
+/** Under way when people close: it waits for the peer. What it meets is in rotation.test.ts. */
+const neverEnds = new Set(['verifyKeys']);
 const webhookSecret = 'T0KEN-in-the-webhook-url';
 export const webhookRoute = 'POST the webhook';
 
@@ -99,6 +101,7 @@ export async function makeWorld(options: WorldOptions): Promise<World> {
   };
 
   const decide = async (activity: string, route: string, count?: number): Promise<Fault | undefined> => {
+    if (neverEnds.has(activity)) return undefined;
     const seen = routes.get(activity) ?? new Set<string>();
     routes.set(activity, seen.add(route));
     const key = `${activity} ${route}`;

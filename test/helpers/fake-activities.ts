@@ -41,6 +41,18 @@ export interface FakeWorld {
   entries: number;
 }
 
+/** Keys that a peer may show. */
+export const newKeys = {
+  nodeId: 'node:peer',
+  entityUri: 'stigmem://peer.test/node/self',
+  publicKey: 'bmV3',
+  keyId: 'key-2',
+  fingerprint: `sha256:${'a'.repeat(64)}`,
+  expiresAt: '2027-11-24T00:00:00Z',
+  chain: 'none',
+  remarks: ['no rotation chain'],
+} as const satisfies VerifiedKeys;
+
 export function fakeWorld(change: Partial<FakeWorld> = {}): FakeWorld {
   return {
     policy: defaultPolicy,

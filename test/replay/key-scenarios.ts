@@ -1,4 +1,5 @@
 import type { Gate } from '../../src/contract/names.ts';
+import { newKeys } from '../helpers/fake-activities.ts';
 import { approve, closeAs, decide, gateOpen, waits, type Incident } from '../helpers/workflow-env.ts';
 import type { Scenario } from './scenarios.ts';
 
@@ -6,17 +7,6 @@ export async function rejectAt(incident: Incident, gate: Gate): Promise<void> {
   const { digest } = await gateOpen(incident, gate);
   await decide(incident, { gate, decision: 'reject', digest, by: 'bob' });
 }
-
-const newKeys = {
-  nodeId: 'node:peer',
-  entityUri: 'stigmem://peer.test/node/self',
-  publicKey: 'bmV3',
-  keyId: 'key-2',
-  fingerprint: `sha256:${'a'.repeat(64)}`,
-  expiresAt: '2027-11-24T00:00:00Z',
-  chain: 'none',
-  remarks: ['no rotation chain'],
-} as const;
 
 /** The peer's new key: verified, approved, rejected, and done without. */
 export const keyScenarios: Readonly<Record<string, Scenario>> = {

@@ -1,7 +1,7 @@
 import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Status } from '../../src/contract/schemas.ts';
-import { fakeWorld } from '../helpers/fake-activities.ts';
+import { fakeWorld, newKeys } from '../helpers/fake-activities.ts';
 import { fakeHost, withHostWorker } from '../helpers/fake-host.ts';
 import { approve, closeAs, gateOpen, status, timeSkipping, until, withIncident } from '../helpers/workflow-env.ts';
 
@@ -121,11 +121,12 @@ describe('a host worker', () => {
 
   test('has to suppress what was approved for it, once', async () => {
     const host = fakeHost();
-    const world = fakeWorld({ hostQueue: 'host-5', facts: new Map([['fact-a', 'suppress']]) });
+    const world = fakeWorld({ hostQueue: 'host-5', facts: new Map([['fact-a', 'suppress']]), keys: newKeys });
     await withHostWorker(env, 'host-5', host, () =>
       withIncident(env, world, async (incident) => {
         await approve(incident, 'retract', 'bob');
-        await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
+        // With keys: an activity that waits for its next attempt would stop the server's clock for the tests that follow.
+        await gateOpen(incident, 'reregister');
         expect(host.calls.get('suppressFacts')).toBe(1);
         expect(host.calls.get('listFacts')).toBe(2);
       }),
@@ -134,13 +135,13 @@ describe('a host worker', () => {
 
   test('lifts approved tombstones, once, and none before people approved', async () => {
     const host = fakeHost();
-    const world = fakeWorld({ hostQueue: 'host-lift', facts: new Map([['tombstone-a', 'lift']]) });
+    const world = fakeWorld({ hostQueue: 'host-lift', facts: new Map([['tombstone-a', 'lift']]), keys: newKeys });
     await withHostWorker(env, 'host-lift', host, () =>
       withIncident(env, world, async (incident) => {
         await until(incident, ({ waitingFor }) => waitingFor.some((one) => one.kind === 'gate'), 'gate');
         expect(host.calls.get('liftTombstones')).toBeUndefined();
         await approve(incident, 'retract', 'bob');
-        await until(incident, ({ phase }) => phase === 'rotate', 'rotate');
+        await gateOpen(incident, 'reregister');
         expect(host.calls.get('liftTombstones')).toBe(1);
         expect(host.calls.get('suppressFacts')).toBeUndefined();
       }),

@@ -149,10 +149,12 @@ describe('a host worker', () => {
   });
 
   test('alone undoes what it did: a dismissed incident waits for it', async () => {
+    // A clock of its own: an incident that is terminated while it waits for the peer's keys stops the one of its server.
+    const own = await timeSkipping();
     const host = fakeHost();
     const world = fakeWorld({ hostQueue: 'host-6' });
-    await withIncident(env, world, async (incident) => {
-      await withHostWorker(env, 'host-6', host, () => gateOpen(incident, 'retract'));
+    await withIncident(own, world, async (incident) => {
+      await withHostWorker(own, 'host-6', host, () => gateOpen(incident, 'retract'));
       const closing = closeAs(incident, 'dismissed');
       const stuck = await until(
         incident,
@@ -162,9 +164,10 @@ describe('a host worker', () => {
       expect(JSON.stringify(stuck.waitingFor)).toContain('undone by it alone');
       expect(host.calls.get('restoreOnHost')).toBeUndefined();
       expect(open(stuck, 'restore')).toBeUndefined();
-      await withHostWorker(env, 'host-6', host, () => closing);
+      await withHostWorker(own, 'host-6', host, () => closing);
       expect(host.calls.get('restoreOnHost')).toBe(1);
       expect(host.calls.get('reinstatePeers')).toBe(1);
     });
+    await own.teardown();
   });
 });

@@ -12,6 +12,7 @@ import { startStigmemNode, type StigmemNode } from '../../src/lab/stigmem-node.t
 import { repoRoot, stigmemPython } from '../../src/lab/tools.ts';
 import { contentHash, type SeenFact } from '../../src/policy/facts.ts';
 import { Stigmem } from '../../src/stigmem/client.ts';
+import { StigmemNetworkError } from '../../src/stigmem/errors.ts';
 import { collectPeerFacts, type PeerFacts } from '../../src/stigmem/peer-facts.ts';
 import { runActivity } from '../helpers/hostile-scene.ts';
 
@@ -116,8 +117,17 @@ async function listBoth(incident: string): Promise<Both> {
   return {
     byHost: await readListing(await EvidenceStore.open(evidenceDir, incident, ref.at), evidenceId),
     // When each arrived is not what is compared, and costs a read for each fact.
-    overHttp: await collectPeerFacts(node, { nodeIds: peer.nodeIds, arrivalsOf: () => false }),
+    overHttp: await overHttp(),
   };
+}
+
+/** Asked once more where the node broke the connection off, as Temporal does: thousands of reads go over kept-alive ones. */
+function overHttp(): Promise<PeerFacts> {
+  const ask = () => collectPeerFacts(node, { nodeIds: peer.nodeIds, arrivalsOf: () => false });
+  return ask().catch((error: unknown) => {
+    if (error instanceof StigmemNetworkError) return ask();
+    throw error;
+  });
 }
 
 const kindOf = ({ relation }: { readonly relation: string }): string => relation.replace('memory:', '').replace(/-\d+$/, '');

@@ -12,6 +12,7 @@ import { recoverActivities } from './recover.ts';
 import { reregisterActivities } from './reregister.ts';
 import { restoreActivities } from './restore.ts';
 import { rotateActivities } from './rotate.ts';
+import { testPullActivities } from './test-pull.ts';
 import { watched } from './watched.ts';
 
 /** Everything the workflow may call, by the names the runbook's steps have. One file a phase. */
@@ -25,6 +26,7 @@ export function createActivities(deps: Deps) {
     ...communicateActivities(deps),
     ...rotateActivities(deps),
     ...reregisterActivities(deps),
+    ...testPullActivities(deps),
     ...restoreActivities(deps),
     ...closeActivities(deps),
     ...hostQueueActivities(deps),

@@ -4,7 +4,7 @@ import type { Policy } from '../src/contract/policy.ts';
 import type { JudgedFact, Residual } from '../src/contract/schemas.ts';
 import { hiddenOurs } from '../src/contract/steps.ts';
 import type { Assessed, FirstBad, IncidentRef, Narrowed, PeerRef, PlanRef, ReadPeer, Remade, StepResult } from '../src/contract/steps.ts';
-import type { Collection, PeerNames } from '../src/policy/facts.ts';
+import type { Collection } from '../src/policy/facts.ts';
 import { judgeInTurns, type Judgement } from '../src/policy/judge.ts';
 import { assertBoundNode, evidenceOf, headOf, seal, type Deps } from './deps.ts';
 import { collect, collectListed } from './facts/collect.ts';
@@ -13,6 +13,7 @@ import { readListing } from './facts/host-listing.ts';
 import { heldResidual, readPlan, sealPlan } from './facts/plans.ts';
 import { askPeer } from './facts/read-peer.ts';
 import { comparePlans } from './facts/remake.ts';
+import { namesOf } from './peers.ts';
 
 interface Judging {
   readonly ref: IncidentRef;
@@ -190,15 +191,6 @@ export function investigateActivities(deps: Deps) {
 
 function withoutItems({ items: _shown, ...plan }: PlanRef): PlanRef {
   return plan;
-}
-
-function namesOf(peer: PeerRef | null): PeerNames {
-  const uri = peer?.entityUri ?? '';
-  return {
-    nodeIds: new Set(peer?.nodeIds ?? []),
-    entityUris: new Set(uri === '' ? [] : [uri]),
-    allowedScopes: new Set(peer?.allowedScopes ?? []),
-  };
 }
 
 function countWords({ counts }: PlanRef): string {

@@ -1,4 +1,6 @@
 import type { FailureType } from '../src/contract/failures.ts';
+import type { PeerRef } from '../src/contract/steps.ts';
+import type { PeerNames } from '../src/policy/facts.ts';
 import type { Stigmem } from '../src/stigmem/client.ts';
 import type { Peer } from '../src/stigmem/wire.ts';
 
@@ -59,4 +61,14 @@ function sameUrl(a: string, b: string): boolean {
 
 function trim(path: string): string {
   return path.replace(/\/+$/, '');
+}
+
+/** Who the peer is and what it was granted, as the rules take it. */
+export function namesOf(peer: PeerRef | null): PeerNames {
+  const uri = peer?.entityUri ?? '';
+  return {
+    nodeIds: new Set(peer?.nodeIds ?? []),
+    entityUris: new Set(uri === '' ? [] : [uri]),
+    allowedScopes: new Set(peer?.allowedScopes ?? []),
+  };
 }

@@ -1,4 +1,5 @@
 import { watched } from '../watched.ts';
+import { hostBacklogActivities } from './backlog.ts';
 import { hostContainActivities } from './contain.ts';
 import type { HostDeps } from './deps.ts';
 import { hostInvestigateActivities } from './investigate.ts';
@@ -15,6 +16,7 @@ export function createHostActivities(deps: HostDeps) {
     ...hostRecoverActivities(deps),
     ...hostReregisterActivities(deps),
     ...hostRestoreActivities(deps),
+    ...hostBacklogActivities(deps),
     ...hostTestPullActivities(deps),
   });
 }

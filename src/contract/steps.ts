@@ -204,6 +204,21 @@ export interface HostListing {
   readonly evidence: EvidenceHead;
 }
 
+/** What waits behind the fence, as the node itself would pull it; sealed as NDJSON of BacklogLine. */
+export interface BacklogFetched {
+  readonly evidenceId: string;
+  readonly facts: number;
+  /** False when the peer could not be read to its end; coverage says why. */
+  readonly complete: boolean;
+  readonly coverage: readonly Coverage[];
+  readonly evidence: EvidenceHead;
+}
+
+/** The backlog judged: people are asked about `plan`, in which `keep` is let in and `suppress` is not. */
+export interface BacklogJudged extends StepResult {
+  readonly plan: PlanRef;
+}
+
 /** What the host has of the peer that HTTP does not show. */
 export interface HostPeerRows {
   readonly peer: PeerRef;

@@ -3,6 +3,7 @@ import type { LookupAddress } from 'node:dns';
 import { lookup } from 'node:dns/promises';
 import { isIP, type LookupFunction } from 'node:net';
 import { Agent } from 'undici';
+import type { z } from 'zod';
 import { readAnswer } from './answer.ts';
 import { addressAllowed, hostAllowed, type AllowPrivate } from './address-policy.ts';
 import { StigmemError } from './errors.ts';
@@ -54,14 +55,11 @@ export async function readPeer(nodeUrl: string, options: PeerReaderOptions = {})
   options.signal?.throwIfAborted();
   if ('error' in target) return { errors: [target.error] };
 
-  const agent = new Agent({ connections: 2, connect: { lookup: pinned(target.addresses) } });
+  const connection = connectionTo(target);
   const errors: string[] = [];
   const ask = async <T>(path: string, schema: Parameters<typeof readAnswer<T>>[2]['schema']): Promise<T | undefined> => {
     try {
-      const headers = { accept: 'application/json' };
-      const answer = await agent.request({ origin: target.origin, path: target.prefix + path, method: 'GET', headers, signal });
-      const limits = { maxBytes: MAX_BYTES, secrets: [] };
-      return await readAnswer({ method: 'GET', path }, answer, { schema: boundedJson.pipe(schema) }, limits);
+      return await connection.get({ path, schema: boundedJson.pipe(schema), maxBytes: MAX_BYTES, signal });
     } catch (error) {
       options.signal?.throwIfAborted();
       errors.push(`${path}: ${deadline.aborted ? 'no complete answer in time' : reasonOf(error)}`);
@@ -80,13 +78,52 @@ export async function readPeer(nodeUrl: string, options: PeerReaderOptions = {})
       errors,
     };
   } finally {
-    await agent.destroy();
+    await connection.close();
   }
 }
 
 /** routes/_federation_impl.py, peer_pubkey_fingerprint: over the base64url text, not over the bytes it stands for. */
 export function fingerprintOf(publicKey: string): string {
   return `sha256:${createHash('sha256').update(publicKey, 'utf8').digest('hex')}`;
+}
+
+/** One question to a peer; what it answers is hostile input, so the schema has to bound it. */
+export interface PeerCall<T> {
+  readonly path: string;
+  readonly schema: z.ZodType<T>;
+  readonly maxBytes: number;
+  readonly signal: AbortSignal;
+  readonly query?: Readonly<Record<string, string>>;
+  /** Never shown in any message, even where the peer echoes it. */
+  readonly bearer?: string;
+}
+
+/** Speaks to the checked addresses of one peer alone. */
+export interface PeerConnection {
+  /** Throws the errors of errors.ts, or whatever broke the connection. */
+  get<T>(call: PeerCall<T>): Promise<T>;
+  close(): Promise<void>;
+}
+
+/** The peer by its URL, or in words why it must not be asked. Every address of its name is checked, once. */
+export async function connectPeer(
+  nodeUrl: string,
+  options: Pick<PeerReaderOptions, 'allowPrivate' | 'resolve'> & { readonly signal: AbortSignal },
+): Promise<PeerConnection | { readonly error: string }> {
+  const target = await checkedTarget(nodeUrl, options, options.signal);
+  return 'error' in target ? target : connectionTo(target);
+}
+
+function connectionTo({ origin, prefix, addresses }: Target): PeerConnection {
+  const agent = new Agent({ connections: 2, connect: { lookup: pinned(addresses) } });
+  return {
+    async get({ path, schema, maxBytes, signal, query = {}, bearer }) {
+      const headers = { accept: 'application/json', ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }) };
+      const answer = await agent.request({ origin, path: prefix + path, query, method: 'GET', headers, signal });
+      return readAnswer({ method: 'GET', path }, answer, { schema }, { maxBytes, secrets: bearer === undefined ? [] : [bearer] });
+    },
+    close: () => agent.destroy(),
+  };
 }
 
 interface Target {
@@ -142,7 +179,8 @@ function pinned(addresses: readonly LookupAddress[]): LookupFunction {
   };
 }
 
-function reasonOf(error: unknown): string {
+/** Why a peer gave no answer, in few words. */
+export function reasonOf(error: unknown): string {
   if (error instanceof StigmemError) return safeExcerpt(error.message, [], 400);
   if (!(error instanceof Error)) return 'unknown failure';
   const code = 'code' in error && typeof error.code === 'string' ? error.code : null;

@@ -246,6 +246,7 @@ export function fakeActivities(world: FakeWorld): Activities {
       if (!world.keys) throw ApplicationFailure.create({ type: 'RotationPending', message: 'no new keys as the test asked' });
       return { ...done, keys: world.keys, evidenceId: sha256Id('keys') };
     },
+    judgeBacklog: async () => ({ ...ended('judgeBacklog'), plan: planOf(new Map()) }),
     registerPeer: async ({ peer: of, keys, approvedInRun }) => {
       assertHere(approvedInRun);
       if (world.keys && keys.publicKey !== world.keys.publicKey)

@@ -67,6 +67,10 @@ function fakeHostActivities(host: FakeHost): HostActivities {
     reinstatePeers: done,
     rebindPeer: async () => ({ ...(await done()), chain: 'chain', graceUntil: null }),
     unbindPeer: done,
+    fetchBacklog: async () => {
+      called();
+      return { evidenceId: `sha256:${'3'.repeat(64)}`, facts: 0, complete: true, coverage: [], evidence };
+    },
     holdDoorOpen: async () => {
       const none = { door: '', arrived: 0, evidenceId: '', cursorBefore: {}, cursorAfter: {}, closedBy: 'time' } as const;
       return { ...(await done()), ...none };

@@ -11,6 +11,7 @@ import { gates, outcomes, phases, refusals, searchAttributes, steps } from '../.
 import { PolicyFile, PolicyTightening } from '../../src/contract/policy.ts';
 import { Amendment, Decision, signalSchemas, StartPayload, Status, Vote } from '../../src/contract/schemas.ts';
 import { Contacts } from '../../src/notify/contacts.ts';
+import { returningRules } from '../../src/policy/returning.ts';
 import { kindRules } from '../../src/policy/rules-kind.ts';
 import { rules } from '../../src/policy/rules.ts';
 
@@ -137,7 +138,8 @@ describe('docs/reference/rules.md', () => {
     const judged = rules.map(({ name, weight, marksTurn, why }) => `${name} | ${weight} | ${marksTurn ? 'yes' : 'no'} | ${why}`);
     const kinds = kindRules.map(({ name, why }) => `${name} | ${why}`);
     expect(listed.slice(0, judged.length)).toEqual(judged);
-    expect(listed.slice(judged.length, -2)).toEqual(kinds);
+    const returning = returningRules.map(({ name, why }) => `${name} | ${why}`);
+    expect(listed.slice(judged.length, -2)).toEqual([...kinds, ...returning]);
   });
 
   test('names the rules about what is not a fact of the peer', () => {

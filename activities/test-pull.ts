@@ -33,7 +33,7 @@ export function testPullActivities(deps: Deps) {
       const waiting = await readBacklog(store, backlog, peer);
       const { undone, localSources } = await earlierRounds(deps, ref);
       const ours = await assertBoundNode(deps, ref);
-      const judged = judgeReturning({
+      const judged = await judgeReturning({
         facts: waiting.facts,
         evidenceId: backlog,
         policy,

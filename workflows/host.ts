@@ -1,7 +1,7 @@
 import { ActivityFailure, ApplicationFailure, TimeoutFailure } from '@temporalio/common';
 import { isCancellation, patched, proxyActivities } from '@temporalio/workflow';
 import type { HostActivities } from '../activities/host/index.ts';
-import type { EvidenceHead, HostDone, IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts';
+import type { BacklogFetched, EvidenceHead, HostDone, IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts';
 import type { Incident } from './incident.ts';
 import { hostLong, hostQuick, look, read } from './policies.ts';
 import { failureTypeOf, type Attempt } from './steps.ts';
@@ -129,6 +129,11 @@ export async function listed(incident: Incident): Promise<{ readonly listing?: s
     long.listFacts({ ref: incident.ref('investigate'), peer, ours: incident.state.ourNode?.entityUri ?? '' }),
   );
   return listing ? { listing: listing.evidenceId } : {};
+}
+
+/** What the peer would deliver at the next pull, sealed by the host worker. Undefined where there is none. */
+export function fetchedBacklog(incident: Incident): Promise<BacklogFetched | undefined> {
+  return askHost(incident, ({ long }, peer) => long.fetchBacklog({ ref: incident.ref('testPull'), peer }));
 }
 
 interface OfPeer {

@@ -12,6 +12,7 @@ import { collect, read } from './policies.ts';
 import { registerAgain, reregisterActs } from './reregister.ts';
 import { retractWhatIsApproved } from './retract.ts';
 import { rotateKeys } from './rotate.ts';
+import { pullForTest } from './test-pull.ts';
 import { manualStepDesk, skipDesk, step, stepAgain } from './steps.ts';
 
 /** How long the fence waits for the whole of the local evidence. */
@@ -141,7 +142,8 @@ async function runbook(incident: Incident): Promise<Closing> {
   if (isAsked && (state.phase === 'rotate' || state.phase === 'reregister')) await registerAgain(incident);
 
   // ── Recover 5: "Run a small test pull and watch quarantine/audit events before restoring full trust" ──
-  // Not offered by this version: the incident holds here, fenced.
+  if (isAsked && patched('judge-backlog')) return pullForTest(incident);
+  // As earlier versions did: held here, fenced.
   incident.enter(isAsked ? 'testPull' : 'rotate');
   incident.wait({
     step: isAsked ? 'judgeBacklog' : 'requestRotation',

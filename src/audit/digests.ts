@@ -76,7 +76,7 @@ export class Digests {
       if (!plan) continue;
       const counts = Object.entries(plan.counts).map(([action, count]) => `${action} ${count}`);
       this.addPlan({
-        gate: 'retract',
+        gate: name === 'judgeBacklog' ? 'testPull' : 'retract',
         planHash: plan.planHash,
         about: `${counts.join(', ')} (plan of ${name}, evidence ${plan.evidenceId})`,
       });

@@ -3,6 +3,7 @@ import { HostRefusedError, HostSchemaError, type HostDatabase } from './database
 import { ownKey, peerToken } from './peer-token.ts';
 import { readPeers, type HostPeer } from './peers.ts';
 import { readHostNode } from './schema.ts';
+import { depthOf } from '../stigmem/bounded-json.ts';
 import { connectPeer, reasonOf, type PeerConnection } from '../stigmem/peer-reader.ts';
 import type { AllowPrivate } from '../stigmem/address-policy.ts';
 
@@ -25,7 +26,6 @@ const Page = z.object({
 /** Facts in one page, as the node itself asks (federation_pull.py, pull_from_peer_once). */
 const pageSize = 100;
 const pageBytes = 16 * 1024 * 1024;
-const pageMs = 30_000;
 
 export interface BacklogOptions {
   /** Peers rows that are the peer's. */
@@ -37,6 +37,11 @@ export interface BacklogOptions {
   /** A peer that serves without end is cut off here, and that is said. */
   readonly maxFacts: number;
   readonly signal: AbortSignal;
+  /**
+   * For one page, in milliseconds.
+   * @default 30000
+   */
+  readonly pageMs?: number;
   /** After each page. */
   readonly onPage?: (facts: number) => void;
 }
@@ -83,7 +88,7 @@ async function* entries(
       read.pages += 1;
       for (const entry of page.facts.slice(0, maxFacts - read.facts)) {
         read.facts += 1;
-        yield { kind: 'entry', json: JSON.stringify(entry) };
+        yield { kind: 'entry', json: textOf(entry) };
       }
       options.onPage?.(read.facts);
       if (read.facts >= maxFacts && (page.has_more || page.facts.length > 0)) return `cut off after ${maxFacts} facts`;
@@ -99,23 +104,34 @@ async function* entries(
   }
 }
 
+/** No fact is nested like this; what walks through it later would run out of stack. */
+const maxDepth = 64;
+
+function textOf(entry: unknown): string {
+  return JSON.stringify(depthOf(entry, maxDepth) > maxDepth ? `nested deeper than ${maxDepth} levels` : entry);
+}
+
 type Ask = (cursor: string | null) => Promise<z.infer<typeof Page> | string>;
 
 /** Each request carries a token of its own: the peer takes none twice. */
 async function asker(database: HostDatabase, row: HostPeer, connection: PeerConnection, options: BacklogOptions): Promise<Ask> {
-  const { privateKey, signal } = options;
+  const { privateKey, signal, pageMs = 30_000 } = options;
   const key = await ownKey(database, privateKey);
   const { nodeId: ours } = await readHostNode(database);
   const scopes = scopesOf(row);
   return async (cursor) => {
     const bearer = peerToken(key, { from: ours, to: row.node_id, scopes });
     const query = { limit: String(pageSize), ...(cursor === null ? {} : { cursor }) };
-    const deadline = AbortSignal.any([signal, AbortSignal.timeout(pageMs)]);
+    const deadline = new AbortController();
+    const timer = setTimeout(() => deadline.abort(), pageMs);
+    const either = AbortSignal.any([signal, deadline.signal]);
     try {
-      return await connection.get({ path: '/v1/federation/facts', query, bearer, schema: Page, maxBytes: pageBytes, signal: deadline });
+      return await connection.get({ path: '/v1/federation/facts', query, bearer, schema: Page, maxBytes: pageBytes, signal: either });
     } catch (error) {
       signal.throwIfAborted();
-      return deadline.aborted ? `no complete page within ${pageMs / 1_000} s` : reasonOf(error);
+      return deadline.signal.aborted ? `no complete page within ${pageMs / 1_000} s` : reasonOf(error);
+    } finally {
+      clearTimeout(timer);
     }
   };
 }

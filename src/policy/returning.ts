@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { durationMs, spanWords } from '../contract/duration.ts';
 import type { Policy } from '../contract/policy.ts';
 import type { JudgedFact } from '../contract/schemas.ts';
@@ -88,15 +89,22 @@ export const returningRules: readonly ReturningRule[] = [
 /**
  * Judges what waits behind the fence, before any of it comes in: by the rules of the incident, as far as they need no
  * arrival, and by those about a peer that returns. One finding is enough: nothing is owed to a peer on probation. `keep`:
- * would be let in; `suppress`: would not. Pure; sorted by id.
+ * would be let in; `suppress`: would not. Sorted by id; the same input gives the same plan. With a
+ * turn of the event loop now and then, as judging the incident does.
  */
-export function judgeReturning(input: ReturningInput): JudgedFact[] {
+export async function judgeReturning(input: ReturningInput): Promise<JudgedFact[]> {
   const waiting = waitingOf(input);
   const context = contextOf(input);
-  return input.facts
-    .map((seen) => judgeOne(seen, [...findings(seen, context), ...found(seen, waiting)], input.evidenceId))
-    .toSorted((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0));
+  const judged: JudgedFact[] = [];
+  for (const seen of input.facts) {
+    judged.push(judgeOne(seen, [...findings(seen, context), ...found(seen, waiting)], input.evidenceId));
+    if (judged.length % atOnce === 0) await setImmediate();
+  }
+  return judged.toSorted((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0));
 }
+
+/** Facts between two turns of the event loop. */
+const atOnce = 2_000;
 
 interface Named {
   readonly name: string;

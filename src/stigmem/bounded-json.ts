@@ -17,7 +17,7 @@ export const boundedJson = z.unknown().transform((value, context): unknown => {
 });
 
 /** Depth of nesting, counted no further than one level over `limit`. */
-function depthOf(value: unknown, limit: number): number {
+export function depthOf(value: unknown, limit: number): number {
   if (value === null || typeof value !== 'object') return 0;
   if (limit === 0) return 1;
   let deepest = 0;

@@ -69,7 +69,13 @@ function fakeHostActivities(host: FakeHost): HostActivities {
     unbindPeer: done,
     fetchBacklog: async () => {
       called();
-      return { evidenceId: `sha256:${'3'.repeat(64)}`, facts: 0, complete: true, coverage: [], evidence };
+      return {
+        evidenceId: `sha256:${'3'.repeat(64)}`,
+        facts: 0,
+        complete: true,
+        coverage: [{ what: 'facts that wait behind the fence', seen: 0, complete: true, why: 'test' }],
+        evidence,
+      };
     },
     holdDoorOpen: async () => {
       const none = { door: '', arrived: 0, evidenceId: '', cursorBefore: {}, cursorAfter: {}, closedBy: 'time' } as const;

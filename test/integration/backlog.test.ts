@@ -7,7 +7,7 @@ import { readPlan } from '../../activities/facts/plans.ts';
 import { sealCollection } from '../../activities/facts/collection.ts';
 import { sealUndone } from '../../activities/facts/undo-log.ts';
 import { defaultPolicy } from '../../src/contract/policy.ts';
-import { BacklogLine } from '../../src/host/backlog.ts';
+import { BacklogLine, walkBacklog } from '../../src/host/backlog.ts';
 import type { HostDatabase } from '../../src/host/database.ts';
 import { readPeers, revokePeers } from '../../src/host/peers.ts';
 import { openPostgres } from '../../src/host/postgres.ts';
@@ -155,6 +155,38 @@ describe.each<Storage>(['sqlite', 'postgres'])('on %s', (storage) => {
     expect(judged).toMatchObject({ outcome: 'unverified', plan: { total: 0 }, detail: expect.stringContaining('ECONNREFUSED') });
   });
 
+  it.each([
+    { name: 'never answers', begin: '' },
+    { name: 'never ends its answer', begin: '{"v":2,' },
+  ])(
+    'is bounded where the peer $name',
+    async ({ begin }) => {
+      const server = createServer((_request, response) => {
+        response.setHeader('content-type', 'application/json');
+        if (begin !== '') response.write(begin);
+      }).listen(Number(new URL(scene.peer.url).port), '127.0.0.1');
+      await vi.waitFor(() => expect(server.listening).toBe(true));
+      try {
+        const { peerIds, nodeId } = scene.peer;
+        const bounds = { privateKey: undefined, allowPrivate: ['loopback'], maxFacts: 10, pageMs: 1_000 };
+        const lines = [];
+        for await (const line of walkBacklog(database, { peerIds, nodeId, ...bounds, signal: new AbortController().signal }))
+          lines.push(line);
+        expect(lines.at(-1)).toEqual({ kind: 'end', pages: 0, facts: 0, complete: false, why: 'no complete page within 1 s' });
+        const stopped = new AbortController();
+        setTimeout(() => stopped.abort(new Error('the worker shuts down')), 200);
+        const walk = walkBacklog(database, { peerIds, nodeId, ...bounds, signal: stopped.signal });
+        await walk.next();
+        await expect(walk.next()).rejects.toThrow('the worker shuts down');
+      } finally {
+        server.closeAllConnections();
+        server.close();
+      }
+    },
+    20_000,
+  );
+
+  const nested = (levels: number): unknown => JSON.parse('['.repeat(levels) + ']'.repeat(levels));
   const page = (facts: unknown, cursor: string | null, more = true) => ({ v: 2, facts, cursor, has_more: more });
   const loose = { fact: { id: 'x' }, origin: {} };
   it.each<{ name: string; answer: (asked: number) => unknown; facts: number; why: string }>([
@@ -164,6 +196,7 @@ describe.each<Storage>(['sqlite', 'postgres'])('on %s', (storage) => {
     { name: 'serves a page of the wrong shape', answer: () => page('facts', null, false), facts: 0, why: 'facts' },
     { name: 'speaks another version', answer: () => ({ ...page([], null, false), v: 1 }), facts: 0, why: 'v: expected' },
     { name: 'floods a page', answer: () => page(['x'.repeat(17 * 1024 * 1024)], null, false), facts: 0, why: 'came a longer one' },
+    { name: 'nests without end', answer: () => page([nested(500)], null, false), facts: 1, why: 'no more' },
     { name: 'sends what is no fact', answer: () => page([null, 5, '\ud800', Infinity], null, false), facts: 4, why: 'no more' },
   ])('is bounded where the peer $name', async ({ name, answer, facts, why }) => {
     let asked = 0;

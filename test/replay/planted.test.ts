@@ -53,6 +53,12 @@ const breaking: Readonly<Record<string, Planted>> = {
     to: '  while',
     histories: ['0.1.1-new-key.json', '0.1.1-new-key-by-host.json'],
   },
+  'testPull: the backlog is judged without looking for a host worker': {
+    file: 'test-pull.ts',
+    from: '  await lookForHost(incident);\n',
+    to: '',
+    histories: ['0.1.1-backlog.json', '0.1.1-backlog-by-host.json'],
+  },
   'a gate: a decision that is believed without asking which run this is': {
     file: 'ask.ts',
     from: 'const run = await incident.confirmRun();',

@@ -140,8 +140,9 @@ describe('gate reregister', () => {
       expect(alarmed.warnings.join()).toContain('bob brought a fingerprint');
       expect(alarmed.refused.last.map(({ because }) => because)).toContain('fingerprint_mismatch');
       expect(await decide(incident, { ...vote, fingerprint })).toMatchObject({ accepted: true, have: 1 });
-      const { now } = await waits(incident, 'judgeBacklog', 'not built');
+      const { now } = await waits(incident, 'testPull', 'not built');
       expect(now.phase).toBe('testPull');
+      expect(stepOf(now, 'judgeBacklog')).toMatchObject({ outcome: 'unverified', detail: expect.stringContaining('no host worker') });
       expect(stepOf(now, 'rebindPeer')).toMatchObject({ outcome: 'verified', phase: 'reregister' });
     });
   });
@@ -155,7 +156,19 @@ describe('gate reregister', () => {
         const { digest } = await gateOpen(incident, 'reregister');
         expect((await plan(incident, 'reregister')).items).toMatchObject([{ action: 'rebind', way: 'host' }]);
         await decide(incident, { gate: 'reregister', decision: 'approve', digest, by: 'bob', fingerprint });
-        await waits(incident, 'judgeBacklog');
+        const { now, run } = await waits(incident, 'testPull');
+        expect(stepOf(now, 'judgeBacklog')).toMatchObject({ outcome: 'verified', phase: 'testPull' });
+        expect(now.coverage.map(({ what }) => what)).toContain('facts that wait behind the fence');
+        await incident.signal('retry', { step: 'testPull', run, by: 'alice' });
+        await until(incident, () => host.calls.get('fetchBacklog') === 2, 'fetched anew');
+        await waits(incident, 'testPull');
+        expect(world.calls.get('judgeBacklog')).toBe(2);
+        // One that can't say what waits is no host worker for this, and nothing is made up.
+        host.failing.set('fetchBacklog', 'HostRefused');
+        await incident.signal('retry', { step: 'testPull', run, by: 'alice' });
+        await waits(incident, 'testPull', 'see warnings');
+        expect(stepOf(await status(incident), 'judgeBacklog')).toMatchObject({ outcome: 'unverified', way: 'none' });
+        host.failing.clear();
         expect(host.calls.get('rebindPeer')).toBe(1);
         expect(world.calls.get('registerPeer')).toBeUndefined();
       }),
@@ -190,7 +203,7 @@ describe('gate reregister', () => {
       expect(
         await decide(incident, { gate: 'reregister', decision: 'approve', digest: second.digest, by: 'bob', fingerprint: wrong }),
       ).toMatchObject({ accepted: true });
-      await waits(incident, 'judgeBacklog');
+      await waits(incident, 'testPull');
     });
   });
 });

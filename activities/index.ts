@@ -13,6 +13,7 @@ import { reregisterActivities } from './reregister.ts';
 import { restoreActivities } from './restore.ts';
 import { rotateActivities } from './rotate.ts';
 import { testPullActivities } from './test-pull.ts';
+import { watchActivities } from './watch.ts';
 import { watched } from './watched.ts';
 
 /** Everything the workflow may call, by the names the runbook's steps have. One file a phase. */
@@ -27,6 +28,7 @@ export function createActivities(deps: Deps) {
     ...rotateActivities(deps),
     ...reregisterActivities(deps),
     ...testPullActivities(deps),
+    ...watchActivities(deps),
     ...restoreActivities(deps),
     ...closeActivities(deps),
     ...hostQueueActivities(deps),

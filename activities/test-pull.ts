@@ -3,13 +3,13 @@ import type { Policy } from '../src/contract/policy.ts';
 import type { BacklogJudged, FirstBad, IncidentRef, PeerRef } from '../src/contract/steps.ts';
 import { BacklogLine } from '../src/host/backlog.ts';
 import type { EvidenceStore } from '../src/evidence/store.ts';
-import { instantMs, valueId, type SeenFact } from '../src/policy/facts.ts';
-import { judgeReturning, type UndoneFact } from '../src/policy/returning.ts';
+import { instantMs, type SeenFact } from '../src/policy/facts.ts';
+import { judgeReturning } from '../src/policy/returning.ts';
 import { Fact } from '../src/stigmem/wire.ts';
 import { assertBoundNode, evidenceOf, headOf, type Deps } from './deps.ts';
-import { findCollection, parsed, readCollection } from './facts/collection.ts';
+import { parsed } from './facts/collection.ts';
+import { earlierRounds } from './facts/earlier-rounds.ts';
 import { sealPlan } from './facts/plans.ts';
-import { readUndone } from './facts/undo-log.ts';
 import { StepFailure } from './failures.ts';
 import { namesOf } from './peers.ts';
 
@@ -110,23 +110,4 @@ function seenOf({ fact, origin }: z.infer<typeof Entry>, peer: PeerRef): SeenFac
   const { id, entity, relation, source } = fact;
   const own = { receivedFrom: peer.nodeId, originNodeId: origin.node_id, originEntityUri: origin.entity_uri ?? null };
   return { id, entity, relation, source, ...own, fact, quarantine: null, arrivedAt: null };
-}
-
-/** What was undone in this incident, in all its rounds, and which sources local writers use. */
-async function earlierRounds(deps: Deps, ref: IncidentRef): Promise<{ undone: UndoneFact[]; localSources: ReadonlySet<string> }> {
-  const store = await evidenceOf(deps, ref);
-  const undone: UndoneFact[] = [];
-  let localSources: ReadonlySet<string> = new Set();
-  for (let round = 1; round <= ref.round; round += 1) {
-    const of: IncidentRef = { ...ref, round };
-    const collected = await findCollection(deps, of);
-    const collection = collected === undefined ? undefined : await readCollection(store, collected);
-    if (collection !== undefined) ({ localSources } = collection);
-    const says = new Map(collection?.facts.flatMap(({ id, fact }) => (fact === null ? [] : [[id, valueId(fact.value)] as const])));
-    for (const { id, entity, relation, scope, outcome } of (await readUndone(deps, { ...of, phase: 'retract' })).values()) {
-      const value = says.get(id);
-      if (outcome === 'done') undone.push({ id, entity, relation, scope, ...(value === undefined ? {} : { says: value }) });
-    }
-  }
-  return { undone, localSources };
 }

@@ -17,6 +17,20 @@ export const GatePolicy = z.strictObject({
 });
 export type GatePolicy = z.infer<typeof GatePolicy>;
 
+const AtLeast = z.strictObject({ atLeast: z.int().min(1).max(100_000), within: Duration });
+
+/** While a peer is watched that is back: how often it is looked at, and what shuts the door again. */
+export const WatchPolicy = z.strictObject({
+  every: Duration,
+  /** A node that could not be asked for this long is itself a reason: a blind watch fails closed. */
+  blindAfter: Duration,
+  replays: AtLeast,
+  rejectedTokens: AtLeast,
+  /** This many facts within the time, or this many times what the peer sent in such a time before, whichever is more. */
+  burst: z.strictObject({ facts: z.int().min(1).max(1_000_000), within: Duration, times: z.int().min(1).max(1_000) }),
+});
+export type WatchPolicy = z.infer<typeof WatchPolicy>;
+
 /** Policy in force: pinned when the incident starts. */
 export const Policy = z.strictObject({
   gates: z.strictObject({
@@ -37,6 +51,8 @@ export const Policy = z.strictObject({
   window: Duration,
   /** Waiting for the peer's new keys: how often people are reminded, and when it is overdue. Absent in what an older run pinned. */
   rotation: z.strictObject({ remindEvery: Duration, escalateAfter: Duration }).optional(),
+  /** Absent in what an older run pinned. */
+  watch: WatchPolicy.optional(),
 });
 export type Policy = z.infer<typeof Policy>;
 
@@ -44,6 +60,13 @@ const gateDefault: GatePolicy = { need: 1, approvers: null, expiresAfter: '24h',
 
 /** Where the policy says nothing about it: an older run pinned one without. */
 export const rotationDefault = { remindEvery: '3d', escalateAfter: '14d' };
+export const watchDefault: WatchPolicy = {
+  every: '1m',
+  blindAfter: '15m',
+  replays: { atLeast: 6, within: '1h' },
+  rejectedTokens: { atLeast: 4, within: '1m' },
+  burst: { facts: 50, within: '1h', times: 5 },
+};
 
 /** What holds when no policy file is configured: one named person for each gate, a day for each opening. */
 export const defaultPolicy: Policy = {
@@ -60,6 +83,7 @@ export const defaultPolicy: Policy = {
   burst: { facts: 50, within: '1m' },
   window: '10m',
   rotation: rotationDefault,
+  watch: watchDefault,
 };
 
 const GateTightening = z.strictObject({
@@ -96,6 +120,7 @@ export const PolicyFile = z.strictObject({
   burst: Policy.shape.burst.optional(),
   window: Duration.optional(),
   rotation: Policy.shape.rotation,
+  watch: Policy.shape.watch,
 });
 
 /** One person, however they write their name: quorums count people, not spellings. */

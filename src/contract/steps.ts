@@ -219,6 +219,25 @@ export interface BacklogJudged extends StepResult {
   readonly plan: PlanRef;
 }
 
+/** A tripwire that was touched. */
+export interface Trip {
+  readonly wire: string;
+  readonly why: string;
+  /** Audit events and facts, at most 20. */
+  readonly ids: readonly string[];
+}
+
+/** One stretch of a watch: it ended by its time, or by the first look that touched a wire. */
+export interface Watched {
+  /** Empty: nothing was touched. */
+  readonly trips: readonly Trip[];
+  readonly looks: number;
+  /** Of the last look that saw everything; what the next stretch counts being blind from. */
+  readonly lastLookAt: string;
+  readonly coverage: readonly Coverage[];
+  readonly evidence: EvidenceHead;
+}
+
 /** What the host has of the peer that HTTP does not show. */
 export interface HostPeerRows {
   readonly peer: PeerRef;

@@ -37,6 +37,7 @@ const helpers: Readonly<Record<Exclude<keyof Activities | keyof HostActivities, 
   holdDoorOpen: 'testPull',
   showArrivals: 'testPull',
   endHolds: 'liftFences',
+  watchPeer: 'watch',
   unbindPeer: 'restoreTrust',
 };
 

@@ -80,7 +80,7 @@ export function holdAlert(
 }
 
 /** The longest run of events, sorted by time, that lies within the span. */
-function densest(sorted: readonly AuditedEvent[], withinMs: number): readonly AuditedEvent[] {
+export function densest(sorted: readonly AuditedEvent[], withinMs: number): readonly AuditedEvent[] {
   let best: readonly AuditedEvent[] = [];
   let start = 0;
   for (let end = 0; end < sorted.length; end += 1) {

@@ -246,6 +246,10 @@ export function fakeActivities(world: FakeWorld): Activities {
       if (!world.keys) throw ApplicationFailure.create({ type: 'RotationPending', message: 'no new keys as the test asked' });
       return { ...done, keys: world.keys, evidenceId: sha256Id('keys') };
     },
+    watchPeer: async () => {
+      called('watchPeer');
+      return { trips: [], looks: 1, lastLookAt: new Date(0).toISOString(), coverage: [], evidence: evidence() };
+    },
     judgeBacklog: async () => ({ ...ended('judgeBacklog'), plan: planOf(new Map()) }),
     registerPeer: async ({ peer: of, keys, approvedInRun }) => {
       assertHere(approvedInRun);

@@ -12,6 +12,7 @@ import { PolicyFile, PolicyTightening } from '../../src/contract/policy.ts';
 import { Amendment, Decision, signalSchemas, StartPayload, Status, Vote } from '../../src/contract/schemas.ts';
 import { Contacts } from '../../src/notify/contacts.ts';
 import { returningRules } from '../../src/policy/returning.ts';
+import { blindWire, tripwires } from '../../src/policy/tripwires.ts';
 import { kindRules } from '../../src/policy/rules-kind.ts';
 import { rules } from '../../src/policy/rules.ts';
 
@@ -145,6 +146,16 @@ describe('docs/reference/rules.md', () => {
   test('names the rules about what is not a fact of the peer', () => {
     const beside = [...read('src/policy/beside.ts').matchAll(/rule: '(\w+)'/g)].map(([, name]) => name);
     expect(listed.slice(-2).map((row) => row.split(' | ')[0])).toEqual(beside);
+  });
+});
+
+describe('docs/reference/tripwires.md', () => {
+  test('names each wire once, and why, as the code has it', () => {
+    const listed = [...read('docs/reference/tripwires.md').matchAll(/^\| `(\w+)` \| (.*) \|$/gm)].map(
+      ([, name, why]) => `${name ?? ''} | ${why ?? ''}`,
+    );
+    expect(listed.slice(0, -1)).toEqual(tripwires.map(({ name, why }) => `${name} | ${why}`));
+    expect(listed.at(-1)).toContain(blindWire);
   });
 });
 

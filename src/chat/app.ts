@@ -51,7 +51,7 @@ export class ChatApp {
       authorize: () => Promise.resolve({ botToken }),
       convoStore: false,
       ignoreSelf: false,
-      clientOptions: { fetch: boundedFetch, ...(slackApiUrl === undefined ? {} : { slackApiUrl }) },
+      clientOptions: { fetch: boundedFetch(), ...(slackApiUrl === undefined ? {} : { slackApiUrl }) },
     });
     app.command('/cordon', async ({ ack, body, respond }) => {
       await ack();

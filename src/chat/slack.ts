@@ -37,12 +37,18 @@ export interface Content {
   readonly metadata: types.MessageMetadata;
 }
 
-/** The answers of fetch never take longer than this, and no redirect is followed: a token goes along. */
-export const boundedFetch: webApi.FetchFunction = (url, init = {}) => {
-  const timeout = AbortSignal.timeout(callMs);
-  const signal = init.signal === undefined ? timeout : AbortSignal.any([init.signal, timeout]);
-  return fetch(url, { ...init, signal, redirect: 'error' });
-};
+/**
+ * Answers never take longer than this, and no redirect is followed: a token goes along. Held by its timer: an
+ * AbortSignal.timeout that only AbortSignal.any refers to is collected, and then never fires (Node 20).
+ */
+export function boundedFetch(ms = callMs): webApi.FetchFunction {
+  return (url, init = {}) => {
+    const deadline = new AbortController();
+    setTimeout(() => deadline.abort(new DOMException(`no answer within ${ms} ms`, 'TimeoutError')), ms).unref();
+    const signal = init.signal === undefined ? deadline.signal : AbortSignal.any([init.signal, deadline.signal]);
+    return fetch(url, { ...init, signal, redirect: 'error' });
+  };
+}
 
 /** What chat does in its one channel. Each call is tried once: the watch comes round again. */
 export class Channel {
@@ -55,7 +61,7 @@ export class Channel {
     this.#client = new webApi.WebClient(token, {
       ...(apiUrl === undefined ? {} : { slackApiUrl: apiUrl }),
       logger,
-      fetch: boundedFetch,
+      fetch: boundedFetch(),
       retryConfig: { retries: 0 },
       rejectRateLimitedCalls: true,
       allowAbsoluteUrls: false,

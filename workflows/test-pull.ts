@@ -36,6 +36,7 @@ async function judgeBacklog(incident: Incident): Promise<StepResult> {
     const detail = `what waits behind the fence is not judged: ${why}, and over HTTP nothing can be judged before it is recalled. Expel the peer, or have it come back under a new node_id and entity URI with nothing in store`;
     return { outcome: 'unverified', way: 'none', detail, evidence: state.evidence };
   }
-  const newKeySince = state.steps.findLast(({ name }) => name === 'verifyKeys')?.at ?? null;
+  // One that was skipped tells nothing of the key.
+  const newKeySince = state.steps.findLast(({ name, outcome }) => name === 'verifyKeys' && outcome === 'verified')?.at ?? null;
   return collect.judgeBacklog({ ref: incident.ref(), peer, policy, firstBad, newKeySince, backlog: fetched.evidenceId });
 }

@@ -74,7 +74,7 @@ export const returningRules: readonly ReturningRule[] = [
   {
     name: 'stallsPull',
     serves: 'Run a small test pull and watch quarantine/audit events before restoring full trust.',
-    why: 'The node aborts its whole pull loop, all other peers with it, on a clock out of bounds or a fact without content id.',
+    why: 'The node aborts its whole pull loop, all other peers with it, on a clock out of bounds.',
     judge: ({ fact }, { fetchedMs }) => {
       const wall = Number(/^(\d{12,14})\./.exec(fact?.hlc ?? '')?.[1]);
       if (!Number.isNaN(wall) && wall > fetchedMs + aheadMs) return { reason: `its clock is ${spanWords(wall - fetchedMs)} ahead` };

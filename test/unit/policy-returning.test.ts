@@ -52,7 +52,7 @@ const undone = [
 ];
 const undoneThere = [{ id: 'u2', entity: 'stigmem://peer.test/team/menu', relation: 'memory:lunch', scope: 'company' }];
 
-describe.each([
+const cases = [
   {
     rule: 'writtenWhileCompromised',
     bad: first(waits({ timestamp: '2026-11-25T00:00:00Z' })),
@@ -79,7 +79,9 @@ describe.each([
   { rule: 'neverGrantedScope', bad: first(waits({ scope: 'team' })), good: first(waits({ scope: 'public' })) },
   // A matter of time in the incident; nothing is owed to a peer on probation.
   { rule: 'agentControlRelation', bad: first(waits({ relation: 'agent:goal' })), good: first(waits({ relation: 'agents:goal' })) },
-])('rule $rule', ({ rule, bad, good }) => {
+];
+
+describe.each(cases)('rule $rule', ({ rule, bad, good }) => {
   it('keeps out what it is about, and nothing else', async () => {
     const [kept, out] = [await good, await bad];
     expect(out).toMatchObject({ action: 'suppress', way: 'host' });
@@ -97,6 +99,6 @@ describe('the plan', () => {
   });
 
   it('has a test of each rule', () => {
-    expect(returningRules.map(({ name }) => name)).toEqual(['writtenWhileCompromised', 'likeUndone', 'stallsPull']);
+    expect(cases.map(({ rule }) => rule)).toEqual(expect.arrayContaining(returningRules.map(({ name }) => name)));
   });
 });

@@ -1,6 +1,7 @@
 import { renderReport } from '../src/audit/report.ts';
 import type { Outcome } from '../src/contract/names.ts';
-import type { CloseRequest, Status } from '../src/contract/schemas.ts';
+import type { Closure } from '../src/contract/closing.ts';
+import type { Status } from '../src/contract/schemas.ts';
 import type { EvidenceHead, HeldAlert, IncidentRef, PeerRef, Sealed } from '../src/contract/steps.ts';
 import { verifyFolder } from '../src/evidence/verify.ts';
 import { effectKey, evidenceOf, headOf, seal as sealEvidence, type Deps } from './deps.ts';
@@ -10,7 +11,7 @@ import { sealRunHistory } from './history.ts';
 interface SealAsk {
   readonly ref: IncidentRef;
   readonly outcome: Outcome | null;
-  readonly closing?: CloseRequest & { readonly approvedInRun: string };
+  readonly closing?: Closure & { readonly approvedInRun: string };
   readonly status: Status;
   readonly alerts: readonly HeldAlert[];
   readonly ours: { readonly nodeId: string; readonly url: string } | null;

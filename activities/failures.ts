@@ -10,9 +10,12 @@ import { StigmemError, StigmemHttpError } from '../src/stigmem/errors.ts';
 export class StepFailure extends Error {
   override readonly name = 'StepFailure';
   readonly type: FailureType;
-  constructor(type: FailureType, message: string) {
+  /** When to try again; absent: as the retry policy says. */
+  readonly retryAfterMs: number | undefined;
+  constructor(type: FailureType, message: string, retryAfterMs?: number) {
     super(message);
     this.type = type;
+    this.retryAfterMs = retryAfterMs;
   }
 }
 
@@ -31,7 +34,7 @@ export function toApplicationFailure(error: unknown): unknown {
 
 function failureOf(error: unknown): unknown {
   if (error instanceof CancelledFailure || error instanceof ApplicationFailure) return error;
-  if (error instanceof StepFailure) return failure(error.type, error.message);
+  if (error instanceof StepFailure) return failure(error.type, error.message, error.retryAfterMs);
   if (error instanceof StigmemError) return stigmemFailure(error);
   if (error instanceof EvidenceError) return failure('EvidenceUnavailable', error.message);
   if (error instanceof HostSchemaError) return failure('HostUnsupported', error.message);
@@ -74,8 +77,8 @@ function failure(type: FailureType, message: string, retryAfterMs?: number): App
     type,
     message: message.slice(0, 2_000),
     nonRetryable: !failureTypes[type].retryable,
-    // Waiting for the peer is no trouble: for weeks it would stand in every alert about failures.
-    ...(type === 'RotationPending' ? { category: ApplicationFailureCategory.BENIGN } : {}),
+    // Waiting for the peer, or watching it, is no trouble: for weeks it would stand in every alert about failures.
+    ...(type === 'RotationPending' || type === 'WatchGoesOn' ? { category: ApplicationFailureCategory.BENIGN } : {}),
     ...(retryAfterMs === undefined ? {} : { nextRetryDelay: Math.min(retryAfterMs, longestRetryAfterMs) }),
   });
 }

@@ -112,9 +112,17 @@ export async function lift(
     peer,
     readBack,
     reopened = {},
-  }: { ref: IncidentRef; peer: PeerRef; readBack: boolean; reopened?: Readonly<Record<string, string>> | undefined },
+    only,
+  }: {
+    ref: IncidentRef;
+    peer: PeerRef;
+    readBack: boolean;
+    reopened?: Readonly<Record<string, string>> | undefined;
+    only?: string | undefined;
+  },
 ): Promise<StepResult> {
-  const { rows: before } = await rowsOf(deps, peer);
+  const isMeant = (row: Peer): boolean => only === undefined || row.node_id === only;
+  const before = (await rowsOf(deps, peer)).rows.filter(isMeant);
   await assertBoundNode(deps, ref);
   const drill = ref.mode === 'drill';
   const wanted = new Map<string, { ingest_tenant: string; pull_tenant: string }>();
@@ -128,12 +136,13 @@ export async function lift(
     await assertBoundNode(deps, ref);
     await deps.node.patchPeer(row.peer_id, { ...original, tenant_map: {} }, cancelSignal());
   }
-  residual.push({
-    what: 'tenant_map',
-    why: 'the old map of the peer can not be read over HTTP: it is empty now; enter it again on the host if there was one',
-    count: before.length,
-  });
-  const { rows: after } = await rowsOf(deps, peer);
+  if (before.some(({ ingest_tenant: tenant }) => tenant?.startsWith(fenceMarker)) || only === undefined)
+    residual.push({
+      what: 'tenant_map',
+      why: 'the old map of the peer can not be read over HTTP: it is empty now; enter it again on the host if there was one',
+      count: before.length,
+    });
+  const after = (await rowsOf(deps, peer)).rows.filter(isMeant);
   await assertBoundNode(deps, ref);
   const sealed = await seal(deps, ref, 'liftFences', 'peers', { before, after, wanted: Object.fromEntries(wanted) });
   if (drill)

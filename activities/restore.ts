@@ -14,6 +14,8 @@ interface RestoreInput {
   readonly approvedInRun: string;
   /** What the host worker undid just now. */
   readonly host?: HostDone;
+  /** Rows of this node alone: the others keep their fence. */
+  readonly only?: string;
 }
 
 /** Name of the evidence that holds the pins as they were before any was taken off. */
@@ -23,10 +25,11 @@ const pinsBeforeRestore = 'restoreTrust before';
 export function restoreActivities(deps: Deps) {
   return {
     /** Takes the origin pins off that containment set; manual steps that people did are listed for them to undo. */
-    async restoreTrust({ ref, peer, approvedInRun, readBack, host }: RestoreInput): Promise<StepResult> {
+    async restoreTrust({ ref, peer, approvedInRun, readBack, host, only }: RestoreInput): Promise<StepResult> {
       assertApprovedHere(approvedInRun);
       const before = await deps.node.originPins(cancelSignal());
-      const isOurs = (pin: OriginPin) => (peer?.nodeIds.includes(pin.node_id) ?? false) && isContainment(pin);
+      const isOurs = (pin: OriginPin) =>
+        (peer?.nodeIds.includes(pin.node_id) ?? false) && (only === undefined || pin.node_id === only) && isContainment(pin);
       const ours = before.filter(isOurs);
       await assertBoundNode(deps, ref);
       await seal(deps, ref, pinsBeforeRestore, 'pins', before);
@@ -84,10 +87,10 @@ export function restoreActivities(deps: Deps) {
     },
 
     /** Both fences off, original values back. From here on the peer delivers again, what waited included. */
-    async liftFences({ ref, peer, readBack, approvedInRun, host }: RestoreInput): Promise<StepResult> {
+    async liftFences({ ref, peer, readBack, approvedInRun, host, only }: RestoreInput): Promise<StepResult> {
       assertApprovedHere(approvedInRun);
       if (peer) {
-        const lifted = await lift(deps, { ref, peer, readBack, reopened: host?.reopened });
+        const lifted = await lift(deps, { ref, peer, readBack, reopened: host?.reopened, only });
         if (!host) return lifted;
         const residual = [...(host.residual ?? []), ...(lifted.residual ?? [])];
         return { ...lifted, way: 'host', detail: `${host.detail}; ${lifted.detail}`, residual };

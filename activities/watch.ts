@@ -1,32 +1,30 @@
 import { activityInfo } from '@temporalio/activity';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { durationMs } from '../src/contract/duration.ts';
-import { watchDefault, type Policy } from '../src/contract/policy.ts';
+import { watchDefault } from '../src/contract/policy.ts';
 import type { JudgedFact } from '../src/contract/schemas.ts';
-import type { FirstBad, IncidentRef, PeerRef, Watched } from '../src/contract/steps.ts';
+import type { Watched } from '../src/contract/steps.ts';
 import type { AuditedEvent } from '../src/policy/alerts.ts';
 import { arrivalMs, instantMs, isOfPeer, type SeenFact } from '../src/policy/facts.ts';
 import { judgeReturning, type UndoneFact } from '../src/policy/returning.ts';
 import { blindTrip, tripsOf, type Look, type Watching } from '../src/policy/tripwires.ts';
-import { StigmemHttpError, StigmemError } from '../src/stigmem/errors.ts';
+import { StigmemError } from '../src/stigmem/errors.ts';
 import { RECEIVED_FROM } from '../src/stigmem/fact-index.ts';
 import { collectFederationAudit } from '../src/stigmem/federation-audit.ts';
 import { collectAudit, collectQuarantine } from '../src/stigmem/paging.ts';
 import { readPeer } from '../src/stigmem/peer-reader.ts';
-import type { Fact, FederationAuditEvent, QuarantineEntry } from '../src/stigmem/wire.ts';
+import type { FederationAuditEvent, QuarantineEntry } from '../src/stigmem/wire.ts';
 import { assertBoundNode, cancelSignal, evidenceOf, headOf, seal, type Deps } from './deps.ts';
+import { readArrived } from './facts/arrived.ts';
 import { findCollection, readCollection } from './facts/collection.ts';
 import { earlierRounds } from './facts/earlier-rounds.ts';
+import { readPlan } from './facts/plans.ts';
+import { StepFailure } from './failures.ts';
 import { beat } from './heartbeat.ts';
 import { namesOf } from './peers.ts';
+import type { Judging } from './test-pull.ts';
 
-export interface WatchInput {
-  readonly ref: IncidentRef;
-  readonly peer: PeerRef;
-  readonly policy: Policy;
-  readonly firstBad: FirstBad | null;
-  readonly newKeySince: string | null;
+export interface WatchInput extends Judging {
   /** Of the key that people approved; null: none was asked for. */
   readonly fingerprint: string | null;
   /** When the door was opened, and when this stretch ends; ISO 8601. */
@@ -34,6 +32,8 @@ export interface WatchInput {
   readonly until: string;
   /** The last good look of the stretch before; else `since`. */
   readonly lastLookAt?: string;
+  /** Evidence id of the plan that was approved before it was let in: what it names is no news. */
+  readonly plan?: string | undefined;
 }
 
 const Progress = z.object({ lastMs: z.number(), looks: z.number() });
@@ -41,49 +41,60 @@ const everything = { include_contradicted: true, include_expired: true, include_
 
 /** Watch: "watch quarantine/audit events before restoring full trust". It only looks; the workflow shuts the door. */
 export function watchActivities(deps: Deps) {
+  const read = new Map<string, Seen>();
+
   return {
     /**
-     * Looks at the peer every interval until a tripwire is touched or the stretch is over. A look that fails is made
-     * again; a node that can't be asked for too long is itself a trip. Heartbeats carry the last good look, so a worker
-     * that dies takes nothing with it.
+     * Looks at the peer once. It fails with WatchGoesOn, to be tried again after the interval, until a tripwire is touched
+     * or the stretch is over: between two looks a watch costs nothing but a line at the server. A node that can't be
+     * asked for too long is itself a trip. Heartbeats carry the last good look, so a worker that dies takes nothing with it.
      */
     async watchPeer(input: WatchInput): Promise<Watched> {
       const { ref, policy, since, until, lastLookAt } = input;
       const watch = policy.watch ?? watchDefault;
-      const { undone, localSources } = await earlierRounds(deps, ref);
-      const watching: Watching = { policy: watch, fingerprint: input.fingerprint, baseline: await baselineOf(deps, input) };
       const before = Progress.safeParse(activityInfo().heartbeatDetails).data;
-      let { lastMs, looks } = before ?? { lastMs: Date.parse(lastLookAt ?? since), looks: 0 };
-      const seen: Seen = { facts: new Map(), examined: new Set(), cutOff: false };
-      for (;;) {
-        const look = await lookAt(deps, input, seen, { undone, localSources });
-        const nowMs = Date.now();
-        if (look !== undefined) {
-          [lastMs, looks] = [look.atMs, looks + 1];
-          beat({ lastMs, looks });
-        }
-        const trips = look === undefined ? [blindTrip(lastMs, nowMs, watch)].flatMap((trip) => trip ?? []) : tripsOf(look, watching);
-        if (trips.length > 0 || nowMs >= Date.parse(until)) {
-          const sealed = await seal(deps, ref, `watch ${ref.at}`, 'watch', {
-            since,
-            until,
-            looks,
-            trips,
-            ...(trips.length > 0 ? { look } : {}),
-          });
-          const why = `${looks} looks, every ${watch.every}: both audits, quarantine, what came from the peer, and its own documents`;
-          const coverage = [{ what: 'watch of the peer', seen: seen.facts.size, complete: look !== undefined && !seen.cutOff, why }];
-          return { trips, looks, lastLookAt: new Date(lastMs).toISOString(), coverage, evidence: headOf(sealed) };
-        }
-        const restMs = Math.max(0, Date.parse(until) - nowMs);
-        await sleep(Math.min(durationMs(watch.every), restMs), undefined, { signal: cancelSignal() });
+      const [wasMs, made] = before ? [before.lastMs, before.looks] : [Date.parse(lastLookAt ?? since), 0];
+      beat({ lastMs: wasMs, looks: made });
+      const seen = await seenOf(read, `${ref.firstRun} ${ref.round} ${since}`, () => knownBefore(deps, input));
+      const watching: Watching = { policy: watch, fingerprint: input.fingerprint, baseline: seen.known.baseline };
+      const look = await lookAt(deps, input, seen);
+      const nowMs = Date.now();
+      const [lastMs, looks] = look ? [look.atMs, made + 1] : [wasMs, made];
+      beat({ lastMs, looks });
+      const trips = look ? tripsOf(look, watching) : [blindTrip(wasMs, nowMs, watch)].flatMap((trip) => trip ?? []);
+      if (trips.length === 0 && nowMs < Date.parse(until)) {
+        const said = look ? `look ${looks}: nothing is touched` : `the node could not be asked since ${new Date(lastMs).toISOString()}`;
+        throw new StepFailure('WatchGoesOn', said, Math.min(durationMs(watch.every), Math.max(1, Date.parse(until) - nowMs)));
       }
+      const shown = trips.length > 0 ? { look } : {};
+      const sealed = await seal(deps, ref, `watch ${ref.at}`, 'watch', { since, until, looks, trips, ...shown });
+      read.delete(`${ref.firstRun} ${ref.round} ${since}`);
+      const why = `${looks} looks, every ${watch.every}: both audits, quarantine, what came from the peer, and its own documents`;
+      const coverage = [{ what: 'watch of the peer', seen: seen.facts.size, complete: look !== undefined && !seen.cutOff, why }];
+      return { trips, looks, lastLookAt: new Date(lastMs).toISOString(), coverage, evidence: headOf(sealed) };
     },
   };
 }
 
+/** What evidence says, and no look changes. */
+interface Known {
+  readonly undone: readonly UndoneFact[];
+  readonly localSources: ReadonlySet<string>;
+  /** Content of what people approved of before it came, by id. */
+  readonly approved: ReadonlyMap<string, string>;
+  readonly baseline: number | null;
+}
+
+async function knownBefore(deps: Deps, input: WatchInput): Promise<Known> {
+  const { ref, plan } = input;
+  const items = plan === undefined ? [] : await readPlan(deps, ref, { evidenceId: plan });
+  const approved = new Map(items.map(({ id, contentHash }) => [id, contentHash]));
+  return { ...(await earlierRounds(deps, ref)), approved, baseline: await baselineOf(deps, input) };
+}
+
 /** What came so far, by id. */
 interface Seen {
+  readonly known: Known;
   readonly facts: Map<string, SeenFact>;
   /** Of anybody: each is read once. */
   readonly examined: Set<string>;
@@ -91,13 +102,22 @@ interface Seen {
   cutOff: boolean;
 }
 
-interface Known {
-  readonly undone: readonly UndoneFact[];
-  readonly localSources: ReadonlySet<string>;
+/** Watches whose facts a worker keeps at hand; of any more it reads them again at each look. */
+const mostKept = 1_000;
+
+async function seenOf(read: Map<string, Seen>, watch: string, known: () => Promise<Known>): Promise<Seen> {
+  const kept = read.get(watch) ?? { known: await known(), facts: new Map(), examined: new Set(), cutOff: false };
+  read.delete(watch);
+  read.set(watch, kept);
+  for (const oldest of read.keys()) {
+    if (read.size <= mostKept) break;
+    read.delete(oldest);
+  }
+  return kept;
 }
 
 /** One look; undefined when the node could not be asked. Another node than ours is no outage, and is thrown. */
-async function lookAt(deps: Deps, input: WatchInput, seen: Seen, known: Known): Promise<Look | undefined> {
+async function lookAt(deps: Deps, input: WatchInput, seen: Seen): Promise<Look | undefined> {
   const { ref, peer, since } = input;
   const signal = cancelSignal();
   try {
@@ -109,7 +129,8 @@ async function lookAt(deps: Deps, input: WatchInput, seen: Seen, known: Known): 
     const quarantine = await collectQuarantine(deps.node, { signal });
     await readArrivals(deps, input, seen, quarantine.items);
     const reading = await readPeer(peer.url, { allowPrivate: deps.peerAllow, signal });
-    const facts = [...seen.facts.values()];
+    const judged = await judgeNews(input, seen, ours.entity_uri ?? '');
+    const news = new Set(judged.map(({ id }) => id));
     const isSince = ({ at }: AuditedEvent) => Date.parse(at) >= Date.parse(since);
     return {
       atMs,
@@ -117,8 +138,8 @@ async function lookAt(deps: Deps, input: WatchInput, seen: Seen, known: Known): 
       local: local.items
         .map(({ id, event_type: type, ts: at, ...rest }) => ({ id, type, at, detail: JSON.stringify(rest) }))
         .filter(isSince),
-      facts,
-      judged: await judge(input, facts, ours.entity_uri ?? '', known),
+      facts: [...seen.facts.values()].filter(({ id }) => news.has(id)),
+      judged,
       shows: { wellKnown: reading.fingerprint ?? null, manifest: reading.manifestFingerprint ?? null },
     };
   } catch (error) {
@@ -136,55 +157,35 @@ function audited({ id, event_type: type, ts: at, detail }: FederationAuditEvent)
  * What came since the watch began, by our node's own notes of receipt: the only time that is not the sender's claim. Each
  * is read once.
  */
-async function readArrivals(
-  { node }: Deps,
-  { peer, since }: WatchInput,
-  seen: Seen,
-  quarantined: readonly QuarantineEntry[],
-): Promise<void> {
-  const signal = cancelSignal();
+async function readArrivals(deps: Deps, { peer, since }: WatchInput, seen: Seen, quarantined: readonly QuarantineEntry[]): Promise<void> {
   const nodeIds = new Set(peer.nodeIds);
-  const page = await node.factsPage({ relation: RECEIVED_FROM, scope: 'local', after: since, ...everything }, signal);
+  const page = await deps.node.factsPage({ relation: RECEIVED_FROM, scope: 'local', after: since, ...everything }, cancelSignal());
   seen.cutOff ||= page.cursor !== null && page.facts.every(({ entity }) => !seen.examined.has(entity));
   // A note that came in itself is forged.
   for (const { entity: id, timestamp: arrivedAt } of page.facts.filter(({ received_from: from }) => from === null)) {
     if (seen.examined.has(id)) continue;
-    beat();
-    const fact = await factOrNone(() => node.fact(id, signal));
-    const waits = quarantined.find(({ fact_id: of }) => of === id);
-    const of = fact ?? waits;
-    if (of !== undefined) {
-      const { entity, relation, source, received_from: receivedFrom } = of;
-      const one = { id, entity, relation, source, receivedFrom, originNodeId: fact?.origin_node_id ?? null };
-      if (isOfPeer(one, nodeIds)) seen.facts.set(id, { ...one, fact: fact ?? null, quarantine: waits ?? null, arrivedAt });
-    }
+    const one = await readArrived(deps, { id, arrivedAt }, quarantined);
+    if (one !== undefined && isOfPeer(one, nodeIds)) seen.facts.set(id, one);
     seen.examined.add(id);
   }
 }
 
-async function factOrNone(read: () => Promise<Fact>): Promise<Fact | undefined> {
-  try {
-    return await read();
-  } catch (error) {
-    // Waits in quarantine, or behind a tombstone.
-    if (error instanceof StigmemHttpError && error.status === 404) return undefined;
-    throw error;
-  }
-}
-
-async function judge(input: WatchInput, facts: readonly SeenFact[], ourEntityUri: string, known: Known): Promise<JudgedFact[]> {
+/** What came, but for what people have approved of before it did. */
+async function judgeNews(input: WatchInput, { facts, known }: Seen, ourEntityUri: string): Promise<JudgedFact[]> {
   const { peer, policy, firstBad, newKeySince } = input;
-  return judgeReturning({
-    facts,
+  const judged = await judgeReturning({
+    facts: [...facts.values()],
     evidenceId: '',
     policy,
     peer: namesOf(peer),
     ourEntityUri,
-    ...known,
+    localSources: known.localSources,
+    undone: known.undone,
     fetchedMs: Date.now(),
     firstBadMs: instantMs(firstBad?.at ?? null),
     newKeySinceMs: instantMs(newKeySince),
   });
+  return judged.filter(({ id, contentHash }) => known.approved.get(id) !== contentHash);
 }
 
 /** How many facts the peer sent within the time of a burst before it turned, as a mean over all that is known of it. */

@@ -1,21 +1,24 @@
 import { condition, patched } from '@temporalio/workflow';
-import { canonicalJson, planHash, sha256Id } from '../src/contract/canonical.ts';
+import { closureHash, type ClosedAs, type Closure } from '../src/contract/closing.ts';
 import { stepsByPhase, type Outcome, type Step } from '../src/contract/names.ts';
 import type { CloseRequest, IncidentResult } from '../src/contract/schemas.ts';
 import { earlierFence, type HostDone, type IncidentRef, type PeerRef, type Sealed, type StepResult } from '../src/contract/steps.ts';
 import { answerAmendment, askPeople } from './ask.ts';
 import type { GatePlan } from './gates.ts';
-import { didOnHost, lookForHost, onHost, type HostWays } from './host.ts';
+import { fenceAgain } from './contain.ts';
+import { didOnHost, lookForHost, onHost, viaHost, type HostWays } from './host.ts';
 import type { Incident } from './incident.ts';
 import { holdNewAlerts, notices } from './notices.ts';
 import { collect, mutate, read } from './policies.ts';
 import { startSealing } from './seal-history.ts';
 import { residualOf } from './status.ts';
-import { failureTypeOf, insist, step } from './steps.ts';
+import { failureTypeOf } from './explain.ts';
+import { insist, step } from './steps.ts';
 import { tellClosed } from './tell.ts';
+import { nodeThatReturns } from './test-pull.ts';
 
 /** How the runbook came to its end. `switch`: it goes on in the next run. */
-export type Closing = 'switch' | { readonly duplicateOf: string } | { readonly closedAs: CloseRequest['outcome'] };
+export type Closing = 'switch' | { readonly duplicateOf: string } | { readonly closedAs: ClosedAs };
 
 /** Someone asks to close: expelled waits at gate `close`, dismissed at gate `restore`, since it opens doors again. */
 export async function closeDesk(incident: Incident, outcome: CloseRequest['outcome']): Promise<Closing> {
@@ -46,32 +49,28 @@ export async function closeDesk(incident: Incident, outcome: CloseRequest['outco
   }
 }
 
-function gateOf(outcome: CloseRequest['outcome']): 'close' | 'restore' {
+function gateOf(outcome: ClosedAs): 'close' | 'restore' {
   return outcome === 'expelled' ? 'close' : 'restore';
 }
 
-function closePlan(incident: Incident, { outcome, by, reason }: CloseRequest): GatePlan {
-  const items = [{ id: outcome, action: 'close', contentHash: sha256Id(canonicalJson({ outcome, by, reason })) }];
+/** What people are asked before an incident ends as that. */
+export function closePlan(incident: Incident, closure: Closure): GatePlan {
+  const { outcome, by, reason } = closure;
   const residual = residualOf(incident.state).length;
   const lifts = incident.state.warnings.some((warning) => warning.includes(earlierFence))
     ? 'lift what containment did, in order, and the fence that an earlier incident had left'
     : 'lift what containment did, in order';
-  const does = outcome === 'expelled' ? 'leave every fence in place for good' : lifts;
+  const probation = incident.state.policy.probation === true ? ', but keep the trust rules: it is on probation' : '';
+  const does = {
+    expelled: 'leave every fence in place for good',
+    dismissed: lifts,
+    restored: `full trust: take off the rest of containment${probation}; keys and tokens stay revoked, and what was undone stays undone`,
+  }[outcome];
   return {
-    planHash: planHash(items),
+    planHash: closureHash(closure),
     counts: { close: 1 },
     summary: `close as ${outcome}: ${does}; ${residual} residual risks stay. Asked by ${by}: ${reason}`.slice(0, 1_000),
-    items: items.map(({ id, action }) => ({
-      id,
-      entity: '',
-      relation: '',
-      scope: '',
-      action,
-      way: 'none',
-      rule: 'close',
-      reason,
-      evidence: [],
-    })),
+    items: [{ id: outcome, entity: '', relation: '', scope: '', action: 'close', way: 'none', rule: 'close', reason, evidence: [] }],
   };
 }
 
@@ -84,7 +83,8 @@ export async function close(incident: Incident, ending: Exclude<Closing, 'switch
   if (outcome === 'dismissed') recordCutOff(incident);
   state.pending = {};
   state.gates = {};
-  if (outcome === 'dismissed') await undoContainment(incident);
+  if (outcome === 'dismissed' || outcome === 'restored') await undoContainment(incident);
+  if (outcome === 'expelled') await shutForGood(incident);
   if (outcome === 'expelled' && state.peer) await notices(incident);
   if (outcome !== 'duplicate') await holdNewAlerts(incident);
   let sealed: Sealed | undefined;
@@ -175,7 +175,8 @@ async function approvedInThisRun(incident: Incident): Promise<void> {
     state.outcome = null;
     const { approvedInRun: _void, ...request } = state.closing;
     const gate = gateOf(request.outcome);
-    const answer = await askPeople(incident, gate, closePlan(incident, request), { requestedBy: request.by });
+    const asked = request.outcome === 'restored' ? {} : { requestedBy: request.by };
+    const answer = await askPeople(incident, gate, closePlan(incident, request), asked);
     if (answer === 'approved') state.closing = { ...request, approvedInRun: state.recordedRun };
     else incident.shut(gate);
   }
@@ -186,7 +187,17 @@ async function wasApprovedElsewhere(incident: Incident): Promise<boolean> {
   return closing !== null && closing.approvedInRun !== (await incident.confirmRun());
 }
 
-/** Dismissed: lifts what containment did, in order, each read back; what stays is listed. */
+/** Expelled while it was in again: shut first. What a test pull held back stays so, without its hold in the node's database. */
+async function shutForGood(incident: Incident): Promise<void> {
+  const { state } = incident;
+  if (state.watch) await fenceAgain(incident);
+  state.watch = null;
+  if (state.doorOpened !== true) return;
+  const approvedInRun = state.closing?.approvedInRun ?? '';
+  await viaHost(incident, ({ long }) => long.endHolds({ ref: incident.ref(), approvedInRun }));
+}
+
+/** Dismissed or restored: lifts what containment did, in order, each read back; what stays is listed. */
 async function undoContainment(incident: Incident): Promise<void> {
   const { state } = incident;
   const { peer } = state;
@@ -196,7 +207,7 @@ async function undoContainment(incident: Incident): Promise<void> {
   await whileApproved(
     incident,
     'restoreTrust',
-    withHost(incident, ({ long }, of) => long.restoreOnHost(of), mutate.restoreTrust),
+    withHost(incident, (ways, of) => restoreOnHost(incident, ways, of), mutate.restoreTrust),
   );
   const resumed = withHost(incident, ({ quick }, of) => quick.resumePromotionJob(of), mutate.resumePromotion);
   await whileApproved(incident, 'resumePromotion', resumed);
@@ -209,15 +220,28 @@ async function undoContainment(incident: Incident): Promise<void> {
   state.pending = {};
 }
 
+/** Holds of test pulls go first: what is held back still is shown where it was a false alarm. */
+async function restoreOnHost({ state }: Incident, { long }: HostWays, of: OnHost): Promise<HostDone> {
+  const { ref, approvedInRun } = of;
+  const ended = state.doorOpened === true ? await long.endHolds({ ref, approvedInRun, show: of.restored === undefined }) : undefined;
+  const done = await long.restoreOnHost(of);
+  return ended ? { ...done, residual: [...(ended.residual ?? []), ...(done.residual ?? [])] } : done;
+}
+
 /** What the host worker did nobody else can undo: the step waits for it. */
-function withHost(incident: Incident, act: (ways: HostWays, of: Lifting) => Promise<HostDone>, lift: Lift): Lift {
+function withHost(incident: Incident, act: (ways: HostWays, of: OnHost) => Promise<HostDone>, lift: Lift): Lift {
   return async (of) => {
     const { ref, readBack, approvedInRun } = of;
     const needed = didOnHost(incident);
+    const { state } = incident;
+    const only = state.closing?.outcome === 'restored' ? nodeThatReturns(incident) : undefined;
+    const restored = only === undefined ? {} : { restored: { nodeIds: [only], keepTrustRules: state.policy.probation === true } };
     const host = needed
-      ? await onHost(incident, 'what it did in this incident is undone by it alone', (ways) => act(ways, { ref, readBack, approvedInRun }))
+      ? await onHost(incident, 'what it did in this incident is undone by it alone', (ways) =>
+          act(ways, { ref, readBack, approvedInRun, ...restored }),
+        )
       : undefined;
-    return lift({ ...of, ...(host ? { host } : {}) });
+    return lift({ ...of, ...(host ? { host } : {}), ...(only === undefined ? {} : { only }) });
   };
 }
 
@@ -226,7 +250,8 @@ interface Lifting {
   readonly readBack: boolean;
   readonly approvedInRun: string;
 }
-type Lift = (of: Lifting & { readonly peer: PeerRef | null; readonly host?: HostDone }) => Promise<StepResult>;
+type OnHost = Lifting & { readonly restored?: { readonly nodeIds: readonly string[]; readonly keepTrustRules: boolean } };
+type Lift = (of: Lifting & { readonly peer: PeerRef | null; readonly host?: HostDone; readonly only?: string }) => Promise<StepResult>;
 
 /** A step that opens a door acts only on an approval of its own run: a reset after the approval asks people again. */
 async function whileApproved(incident: Incident, name: Step, lift: Lift): Promise<void> {

@@ -20,6 +20,12 @@ export async function strengthen(incident: Incident): Promise<void> {
   await Promise.all(weaker.map((name) => stepAgain(incident, name, acts[name])));
 }
 
+/** Shuts the door at once, both ways, and waits for nobody: what was recorded of it before stands no more. */
+export async function fenceAgain(incident: Incident): Promise<void> {
+  const acts = containment(incident);
+  await Promise.all((['fenceInbound', 'fenceOutbound'] as const).map((name) => stepAgain(incident, name, acts[name])));
+}
+
 /** The steps of Contain by name, each in the strongest way there is; the same acts read a manual step back. */
 export function containment(incident: Incident) {
   const { state } = incident;

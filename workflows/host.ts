@@ -4,7 +4,8 @@ import type { HostActivities } from '../activities/host/index.ts';
 import type { BacklogFetched, EvidenceHead, HostDone, IncidentRef, PeerRef, StepResult } from '../src/contract/steps.ts';
 import type { Incident } from './incident.ts';
 import { hostLong, hostQuick, look, read } from './policies.ts';
-import { failureTypeOf, type Attempt } from './steps.ts';
+import { failureTypeOf } from './explain.ts';
+import type { Attempt } from './steps.ts';
 
 /** The operations of a host worker, by how long they may take. */
 export interface HostWays {

@@ -1,7 +1,8 @@
 import { CancellationScope, condition } from '@temporalio/workflow';
+import { durationMs } from '../src/contract/duration.ts';
 import { isGate, isStep } from '../src/contract/names.ts';
 import { samePerson } from '../src/contract/policy.ts';
-import type { AmendAnswer, Amendment, CloseRequest, DecisionAnswer, StepMessage, Vote } from '../src/contract/schemas.ts';
+import type { AmendAnswer, Amendment, CloseRequest, DecisionAnswer, Extension, StepMessage, Vote } from '../src/contract/schemas.ts';
 import type { Refusal } from '../src/contract/names.ts';
 import { digestOf, namesOpening, reduceVote, type OpenGate } from './gates.ts';
 import type { Incident, QueuedAmendment } from './incident.ts';
@@ -175,6 +176,34 @@ export function closeCase(incident: Incident, request: CloseRequest): Case<void>
       if (incident.gate(gate) || asked) return refusal(incident, 'already_counted', by, `${what}: asked already`);
       if (incident.state.closing) return refusal(incident, 'closed', by, what);
       return { counts: true, settle: () => void incident.closeRequests.push({ ...request, runNamed: run }) };
+    },
+  };
+}
+
+/** No watch ends later than this from now on. */
+const longestWatchMs = durationMs('366d');
+
+/** Lets a watch last longer, by anyone who may approve full trust, or says why not. */
+export function extendCase(incident: Incident, { for: longer, by, run: named, note = '' }: Extension): Case<void> {
+  const what = `extend watch by ${longer}`;
+  return {
+    fits: () => incident.state.recordedRun.startsWith(named),
+    judge: () => {
+      const { state } = incident;
+      if (!state.recordedRun.startsWith(named)) return refusal(incident, 'stale_run', by, what);
+      if (!state.watch || incident.isDone('watch')) return refusal(incident, 'not_open', by, `${what}: no watch is under way`);
+      const { approvers } = state.policy.gates.restore;
+      if (approvers && !approvers.some((name) => samePerson(name, by))) return refusal(incident, 'not_allowed', by, what);
+      const until = Date.parse(state.watch.until) + durationMs(longer);
+      if (until > Date.now() + longestWatchMs) return refusal(incident, 'malformed', by, `${what}: expected an end within 366d`);
+      const watch = { ...state.watch, until: new Date(until).toISOString() };
+      return {
+        counts: true,
+        settle: () => {
+          state.watch = watch;
+          incident.note(by, `watch extended by ${longer}, until ${watch.until}${note === '' ? '' : `: ${note}`}`);
+        },
+      };
     },
   };
 }

@@ -245,7 +245,12 @@ export class Incident {
   // ── steps ──────────────────────────────────────────────────────────────────────────────────────
 
   isDone(step: Step): boolean {
-    return this.state.steps.some(({ name, round }) => name === step && round === this.state.round);
+    return this.recordOf(step) !== undefined;
+  }
+
+  /** How it ended in this round. */
+  recordOf(step: Step): StepRecord | undefined {
+    return this.state.steps.find(({ name, round }) => name === step && round === this.state.round);
   }
 
   record(step: Step, result: Omit<StepResult, 'evidence'>): void {

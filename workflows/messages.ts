@@ -9,6 +9,7 @@ import {
   closeSignal,
   decideUpdate,
   doneSignal,
+  extendSignal,
   noteSignal,
   planQuery,
   rejectSignal,
@@ -16,9 +17,20 @@ import {
   skipSignal,
   statusQuery,
 } from '../src/contract/messages.ts';
-import { Alert, Amendment, CloseRequest, Decision, explainIssues, Note, PlanQuery, StepMessage, Vote } from '../src/contract/schemas.ts';
+import {
+  Alert,
+  Amendment,
+  CloseRequest,
+  Decision,
+  explainIssues,
+  Extension,
+  Note,
+  PlanQuery,
+  StepMessage,
+  Vote,
+} from '../src/contract/schemas.ts';
 import { openDoor } from './door.ts';
-import { amend, amendCase, closeCase, plainCase, settle, settleJunk, stepCase, voteCase, type Case } from './inbox.ts';
+import { amend, amendCase, closeCase, extendCase, plainCase, settle, settleJunk, stepCase, voteCase, type Case } from './inbox.ts';
 import type { Incident } from './incident.ts';
 import { planOf } from './status.ts';
 
@@ -84,7 +96,7 @@ export function listen(incident: Incident): void {
     malformed(
       `signal ${name.slice(0, 100)}`,
       args,
-      'no such signal; expected approve, reject, amend, alert, note, retry, done, skip or close',
+      'no such signal; expected approve, reject, amend, alert, note, retry, done, skip, close or extend',
     );
   setDefaultSignalHandler((name, ...args) => {
     signalCame();
@@ -163,6 +175,12 @@ function signalsOf(incident: Incident): Signal[] {
       CloseRequest,
       (request) => closeCase(incident, request),
       'Ask to close the incident: {"outcome":"expelled","run":"<run id>","by":"you","reason":"…"}',
+    ),
+    on(
+      extendSignal,
+      Extension,
+      (extension) => extendCase(incident, extension),
+      'Watch the peer longer: {"for":"24h","run":"<run id>","by":"you"}',
     ),
   ];
 }

@@ -111,6 +111,7 @@ function underNewDigests(state: IncidentState, run: string): IncidentState {
     go: state.go && { ...state.go, approvedInRun: run },
     ...(state.approved ? { approved: { ...state.approved, inRun: run } } : {}),
     ...(state.rebindApproved ? { rebindApproved: { inRun: run } } : {}),
+    ...(state.pullApproved ? { pullApproved: { inRun: run } } : {}),
   };
 }
 
@@ -121,6 +122,7 @@ function voidCarried(incident: Incident): void {
   state.go = null;
   state.approved = null;
   state.rebindApproved = null;
+  state.pullApproved = null;
   state.closeAsked = {};
   state.skipAsked = null;
   state.gates = Object.fromEntries(Object.entries(state.gates).filter(([gate]) => gate === 'retract'));
@@ -181,6 +183,7 @@ function smallEnough(whole: IncidentState): IncidentState {
     gates: Object.fromEntries(gates),
     plan: state.plan && withoutItems(state.plan),
     next: state.next && withoutItems(state.next),
+    ...(state.backlog ? { backlog: withoutItems(state.backlog) } : {}),
     go: state.go && { ...state.go, plan: withoutItems(state.go.plan) },
     ...(state.approved ? { approved: { ...state.approved, plan: withoutItems(state.approved.plan) } } : {}),
     alerts: state.alerts.map(({ detail: __, ...alert }) => alert),

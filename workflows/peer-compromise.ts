@@ -1,5 +1,6 @@
 import { CancellationScope, condition, patched } from '@temporalio/workflow';
 import { stepsByPhase } from '../src/contract/names.ts';
+import type { PeerRef } from '../src/contract/steps.ts';
 import type { IncidentResult } from '../src/contract/schemas.ts';
 import { claimPeer } from './claim.ts';
 import { close, closeDesk, type Closing } from './close.ts';
@@ -14,6 +15,7 @@ import { retractWhatIsApproved } from './retract.ts';
 import { rotateKeys } from './rotate.ts';
 import { pullForTest } from './test-pull.ts';
 import { manualStepDesk, skipDesk, step, stepAgain } from './steps.ts';
+import { watchAndRestore } from './watch.ts';
 
 /** How long the fence waits for the whole of the local evidence. */
 const captureFirstMs = 15_000;
@@ -45,6 +47,14 @@ export async function PeerCompromise(...start: unknown[]): Promise<IncidentResul
 }
 
 async function runbook(incident: Incident): Promise<Closing> {
+  for (;;) {
+    const ending = await round(incident);
+    if (ending !== 'again') return ending;
+  }
+}
+
+/** The page once, from the phase the incident is in. `again`: a tripwire was touched, or what was approved counts no more. */
+async function round(incident: Incident): Promise<Closing | 'again'> {
   const { state } = incident;
 
   // ── Identify: "Capture the current evidence before changing state" ────────────────────────────
@@ -53,7 +63,7 @@ async function runbook(incident: Incident): Promise<Closing> {
     await step(incident, 'resolvePeer', async ({ ref, hint }) => {
       const found = await read.resolvePeer({ ref, peer: hint ?? state.start.peer });
       state.ourNode = found.ourNode;
-      state.peer = found.peer;
+      state.peer = known(found.peer, state.peer);
       return found;
     });
     const holder = await claimPeer(incident);
@@ -142,7 +152,10 @@ async function runbook(incident: Incident): Promise<Closing> {
   if (isAsked && (state.phase === 'rotate' || state.phase === 'reregister')) await registerAgain(incident);
 
   // ── Recover 5: "Run a small test pull and watch quarantine/audit events before restoring full trust" ──
-  if (isAsked && patched('judge-backlog')) return pullForTest(incident);
+  if (isAsked && patched('judge-backlog')) {
+    if (state.phase === 'reregister' || state.phase === 'testPull') await pullForTest(incident);
+    return watchAndRestore(incident);
+  }
   // As earlier versions did: held here, fenced.
   incident.enter(isAsked ? 'testPull' : 'rotate');
   incident.wait({
@@ -153,4 +166,18 @@ async function runbook(incident: Incident): Promise<Closing> {
   });
   await condition(() => false);
   return 'switch';
+}
+
+/** In a later round, what was learnt of the peer before stays: other rows, another node_id, its entity. */
+function known(found: PeerRef, before: PeerRef | null): PeerRef {
+  if (!before) return found;
+  const both = (a: readonly string[], b: readonly string[]) => [...new Set([...a, ...b])];
+  const { nodeId, entityUri, peerIds, nodeIds } = before;
+  return {
+    ...found,
+    nodeId,
+    entityUri: entityUri || found.entityUri,
+    peerIds: both(found.peerIds, peerIds),
+    nodeIds: both(found.nodeIds, nodeIds),
+  };
 }

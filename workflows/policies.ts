@@ -40,6 +40,17 @@ export const patient = proxyActivities<Pick<Activities, 'verifyKeys'>>({
   retry: { initialInterval: '30s', backoffCoefficient: 2, maximumInterval: '1h' },
 });
 
+/**
+ * A watch takes weeks. One look an attempt, tried again by Temporal after the interval: nothing in history, and between two
+ * looks no worker is busy with it.
+ */
+export const watching = proxyActivities<Pick<Activities, 'watchPeer'>>({
+  startToCloseTimeout: '5m',
+  heartbeatTimeout,
+  cancellationType,
+  retry: { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '30s' },
+});
+
 /** On the host queue. A worker that died just now is still taken for one that polls: nobody waits for it long. */
 export const hostQuick = {
   startToCloseTimeout: '15s',

@@ -7,7 +7,8 @@ import { lookForHost, viaHost } from './host.ts';
 import type { Incident } from './incident.ts';
 import { mutate } from './policies.ts';
 import { newKeys } from './rotate.ts';
-import { failureTypeOf, holdFor, step, type Attempt, type manualStepDesk } from './steps.ts';
+import { failureTypeOf } from './explain.ts';
+import { holdFor, step, type Attempt, type manualStepDesk } from './steps.ts';
 
 /**
  * Recover 4: "Re-register the peer only after you verify its new manifest/key material out of band." People bring the

@@ -8,7 +8,8 @@ import { listed, lookForHost, viaHost } from './host.ts';
 import type { Incident } from './incident.ts';
 import { holdNewAlerts } from './notices.ts';
 import { collect, undo } from './policies.ts';
-import { failureTypeOf, insist, step } from './steps.ts';
+import { failureTypeOf } from './explain.ts';
+import { insist, step } from './steps.ts';
 
 /**
  * Recover 1 and 2, behind the gate: asks about the plan until people have decided all of it, makes it again

@@ -1,5 +1,6 @@
 import type { Gate, Outcome, Phase, Step, StepOutcome, Way } from '../src/contract/names.ts';
 import type { Policy } from '../src/contract/policy.ts';
+import type { Closure } from '../src/contract/closing.ts';
 import type { Alert, CloseRequest, Coverage, Residual, StartPayload, Status } from '../src/contract/schemas.ts';
 import type { EvidenceHead, FirstBad, HeldAlert, OurNode, PeerRef, PlanRef, StepResult, VerifiedKeys } from '../src/contract/steps.ts';
 import type { OpenGates } from './gates.ts';
@@ -82,7 +83,7 @@ export interface IncidentState {
   /** Close requests whose gate is open, and the skip that waits for its gate. */
   closeAsked: Partial<Record<CloseRequest['outcome'], CloseRequest>>;
   skipAsked: StepCommand | null;
-  closing: (CloseRequest & { approvedInRun: string }) | null;
+  closing: (Closure & { approvedInRun: string }) | null;
   noticesDone: boolean;
   /** The host worker that serves this incident; null: none does. Absent in what an older run handed over. */
   host?: { readonly queue: string; readonly storage: string } | null;
@@ -96,10 +97,50 @@ export interface IncidentState {
   keysSealed?: string;
   /** The key was approved, in this run. */
   rebindApproved?: Approval | null;
+  /** What waits behind the fence, judged: what gate testPull is about. */
+  backlog?: PlanRef | null;
+  /** The opening was approved, in this run. */
+  pullApproved?: Approval | null;
+  /** A door was opened in this incident: its hold stands in the node's database until the incident ends. */
+  doorOpened?: boolean;
+  /** The peer is in, and is watched. Absent or null: it is not. */
+  watch?: Watch | null;
+}
+
+/** A watch that is under way; ISO 8601. */
+interface Watch {
+  readonly since: string;
+  readonly until: string;
+  readonly lastLookAt: string;
+  readonly looks: number;
 }
 
 interface Approval {
   readonly inRun: string;
+}
+
+/** What each round of the page begins with. */
+const freshRound = {
+  pending: {},
+  begun: [],
+  plan: null,
+  approved: null,
+  go: null,
+  next: null,
+  noticesDone: false,
+  keysAskedSince: null,
+  keys: null,
+  rebindApproved: null,
+  backlog: null,
+  pullApproved: null,
+  watch: null,
+} satisfies Partial<IncidentState>;
+
+/** Begins the next round: what was found out stays, what was decided does not. */
+export function toNextRound(state: IncidentState): void {
+  delete state.undoneBefore;
+  delete state.keysSealed;
+  Object.assign(state, { ...freshRound, round: state.round + 1 });
 }
 
 export function newState(start: StartPayload, policy: Policy, run: string): IncidentState {

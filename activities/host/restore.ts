@@ -19,6 +19,8 @@ export interface HostRestoreInput {
   /** The run whose approval this acts on. */
   readonly approvedInRun: string;
   readonly readBack: boolean;
+  /** A peer that is restored: nothing but trust is given back, and its rows of these nodes alone. Absent: all of it, after a false alarm. */
+  readonly restored?: { readonly nodeIds: readonly string[]; readonly keepTrustRules: boolean };
 }
 
 /** Undoes what this incident did on the host, behind gate `restore`. What another incident holds as well stays as it is. */
@@ -38,11 +40,30 @@ export function hostRestoreActivities(deps: HostDeps) {
     return done;
   };
 
+  /** After a real compromise: what was suppressed stays so, and so do keys and tokens, which somebody else may have. */
+  const trustAgain = async (ref: IncidentRef, readBack: boolean, keepsRules: boolean): Promise<HostDone> => {
+    const access = {
+      what: 'API keys, agent keys, tokens, subscriptions and memberships of the peer',
+      why: 'they stay revoked, for whoever held its key may have them: issue new ones',
+      count: 1,
+    };
+    const sealed = await seal(deps, ref, 'kept for a restored peer', 'restored', { keepsRules });
+    const probation = { what: "trust rules against the peer's sources", why: 'kept: the peer is on probation', count: 1 };
+    const kept = { residual: [access, ...(keepsRules ? [probation] : [])], evidence: headOf(sealed) };
+    if (keepsRules) return { done: 0, detail: 'on the host: trust rules kept, the peer is on probation', ...kept };
+    if (readBack || ref.mode === 'drill') return stillStanding(deps, ref, [pairs.trust]);
+    const raised = await undoAll(ref, pairs.trust, (effect) => raiseTrust(deps.database, effect));
+    const sources = new Set(raised.flatMap((one) => one.sources)).size;
+    const after = await seal(deps, ref, 'trusted again on the host', 'restored', { raised });
+    return { ...kept, done: sources, detail: `on the host: ${sources} trust rules off`, evidence: headOf(after) };
+  };
+
   return {
     /** Trust rules off, keys, tokens and memberships given back, suppressed facts shown again, lifted tombstones back. */
-    async restoreOnHost({ ref, approvedInRun, readBack }: HostRestoreInput): Promise<HostDone> {
+    async restoreOnHost({ ref, approvedInRun, readBack, restored }: HostRestoreInput): Promise<HostDone> {
       await assertServes(deps, ref);
       assertApprovedHere(approvedInRun);
+      if (restored) return trustAgain(ref, readBack, restored.keepTrustRules);
       if (readBack || ref.mode === 'drill') return stillStanding(deps, ref, [pairs.trust, pairs.access, pairs.facts, pairs.tombstones]);
       const { database } = deps;
       const raised = await undoAll(ref, pairs.trust, (effect) => raiseTrust(database, effect));
@@ -83,7 +104,7 @@ export function hostRestoreActivities(deps: HostDeps) {
     },
 
     /** The door: registrations as they were before. */
-    async reinstatePeers({ ref, approvedInRun, readBack }: HostRestoreInput): Promise<HostDone> {
+    async reinstatePeers({ ref, approvedInRun, readBack, restored }: HostRestoreInput): Promise<HostDone> {
       await assertServes(deps, ref);
       assertApprovedHere(approvedInRun);
       const { database } = deps;
@@ -93,7 +114,7 @@ export function hostRestoreActivities(deps: HostDeps) {
         const were = effects.flatMap(({ record }) => PeersRevoked.parse(record).peers);
         return ref.mode === 'drill' ? looked : { ...looked, reopened: Object.fromEntries(were.map(({ id, was }) => [id, was])) };
       }
-      const done = await undoAll(ref, pairs.peers, (effect) => reinstatePeers(database, effect));
+      const done = await undoAll(ref, pairs.peers, (effect) => reinstatePeers(database, effect, restored?.nodeIds));
       // The last word on each row: until then another effect of this very incident may have held it.
       const rows = [...new Map(done.flatMap(({ peers }) => peers.map((row) => [row.id, row] as const))).values()];
       const sealed = await seal(deps, ref, 'peers reinstated', 'peers', rows);

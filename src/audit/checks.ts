@@ -28,6 +28,7 @@ const gateOnHost = new Map<string, Gate>([
   ['reinstatePeers', 'restore'],
   ['rebindPeer', 'reregister'],
   ['unbindPeer', 'restore'],
+  ['letPeerIn', 'testPull'],
   ['holdDoorOpen', 'testPull'],
   ['showArrivals', 'testPull'],
   ['endHolds', 'testPull'],
@@ -41,12 +42,14 @@ const gateOf = new Map<string, Gate>([
   ['resumePromotion', 'restore'],
   ...gateOnHost,
 ]);
-const skipNeedsGate = ['contain', 'rotate', 'reregister'];
+/** Fences that go before there is full trust go with the approval of the test pull. */
+const beforeTrust = ['testPull', 'watch'];
+const skipNeedsGate = ['contain', 'rotate', 'reregister', 'watch'];
 
 /** What a step says it changed on the node; absent while it has not ended, or can't say. */
 const Changed = z.looseObject({ changed: z.int().optional(), done: z.int().optional() });
 const Asked = z.looseObject({
-  ref: z.looseObject({ mode: z.string().default('live') }).default({ mode: 'live' }),
+  ref: z.looseObject({ mode: z.string().default('live'), phase: z.string().default('') }).default({ mode: 'live', phase: '' }),
   readBack: z.boolean().default(false),
   plan: z.looseObject({ planHash: z.string() }).optional(),
   keys: Keys.optional(),
@@ -71,7 +74,7 @@ export function checkMutations(
     if (asked?.ref.mode === 'drill' || changed === 0) return [];
     if (contains.includes(record.name) || containsOnHost.includes(record.name))
       return [{ record, gate: null, approval: null, wrong: null }];
-    const gate = gateOf.get(record.name);
+    const gate = record.name === 'liftFences' && beforeTrust.includes(asked?.ref.phase ?? '') ? 'testPull' : gateOf.get(record.name);
     // An activity that saw that its approval was void refused to act: nothing was changed.
     if (!gate || record.failure?.type === 'PreconditionChanged') return [];
     const before = decided.filter(
@@ -137,7 +140,7 @@ export function checkOutcome(
     problems.push('the incident ended as expelled without a valid approval of gate close');
   if (outcome === 'dismissed' && !approved('restore', 'close as dismissed'))
     problems.push('the incident ended as dismissed without a valid approval of gate restore');
-  if (outcome === 'restored' && !approved('restore'))
+  if (outcome === 'restored' && !approved('restore', 'close as restored'))
     problems.push('the incident ended as restored without a valid approval of gate restore');
   for (const { name, phase, detail } of status?.steps ?? []) {
     if (!skipNeedsGate.includes(phase) || !detail.startsWith('skipped by ')) continue;

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { canonicalJson, digestMatches, gateDigest, planHash, sha256Id } from '../contract/canonical.ts';
+import { closureHash, restoring } from '../contract/closing.ts';
 import { isGate, type Gate } from '../contract/names.ts';
 import { keysPlanHash } from '../contract/keys.ts';
 import { CloseRequest, StepMessage } from '../contract/schemas.ts';
@@ -39,6 +40,7 @@ export const Keys = z.looseObject({
   remarks: z.array(z.string()),
 });
 const Verified = z.looseObject({ keys: Keys });
+const Watching = z.looseObject({ ref: z.looseObject({ round: z.int() }) });
 const Planned = z.looseObject({ plan: Hashed.nullish(), next: Hashed.nullish() });
 
 /**
@@ -64,7 +66,15 @@ export class Digests {
   }
 
   /** The plan that an activity made or narrowed. */
-  addResult({ name, result }: ActivityRecord): void {
+  addResult({ name, result, input }: ActivityRecord): void {
+    // After the watch of a round the workflow asks for full trust by itself.
+    const round = name === 'watchPeer' ? Watching.safeParse(input).data?.ref.round : undefined;
+    if (round !== undefined)
+      this.addPlan({
+        gate: 'restore',
+        planHash: closureHash(restoring(round)),
+        about: `close as restored, after the watch of round ${round}`,
+      });
     const keys = name === 'verifyKeys' ? Verified.safeParse(result).data?.keys : undefined;
     for (const action of ['rebind', 'register'] as const) {
       if (!keys) break;
@@ -90,8 +100,7 @@ export class Digests {
       if (!asked) return;
       const { outcome, by, reason } = asked;
       const gate = outcome === 'expelled' ? 'close' : 'restore';
-      const hash = planHash([{ id: outcome, action: 'close', contentHash: sha256Id(canonicalJson({ outcome, by, reason })) }]);
-      this.addPlan({ gate, planHash: hash, about: `close as ${outcome}: ${reason}`, requestedBy: by });
+      this.addPlan({ gate, planHash: closureHash(asked), about: `close as ${outcome}: ${reason}`, requestedBy: by });
     }
     if (signal === 'skip') {
       const asked = StepMessage.safeParse(payload).data;

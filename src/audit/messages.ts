@@ -4,6 +4,7 @@ import {
   CloseRequest,
   Decision as DecisionPayload,
   explainIssues,
+  Extension,
   Note,
   signalSchemas,
   StepMessage,
@@ -223,6 +224,11 @@ function told(
     const { outcome, reason, run } = CloseRequest.parse(payload);
     const asked = open.gates.has(outcome === 'expelled' ? 'close' : 'restore') ? 'asked already' : '';
     return plain(`asked to close as ${outcome}: ${reason}`, wrongRun(run) || asked);
+  }
+  if (name === 'extend') {
+    const { for: longer, note = '', run } = Extension.parse(payload);
+    const why = open.phase === 'watch' || open.phase === '' ? '' : 'no watch is under way';
+    return plain(`asked to watch ${longer} longer${note === '' ? '' : `: ${note}`}`, wrongRun(run) || why);
   }
   const { step, note = '', run } = StepMessage.parse(payload);
   return plain(`${name} ${step}${note === '' ? '' : `: ${note}`}`, wrongRun(run) || (open.steps.has(step) ? '' : 'no such step waits'));

@@ -1,5 +1,6 @@
 import type { Outcome } from '../contract/names.ts';
-import type { CloseRequest, Status, StepStatus } from '../contract/schemas.ts';
+import type { Closure } from '../contract/closing.ts';
+import type { Status, StepStatus } from '../contract/schemas.ts';
 import type { HeldAlert } from '../contract/steps.ts';
 import { firstOf, inlineCode, section } from '../notify/markdown.ts';
 
@@ -8,7 +9,7 @@ export interface ReportInput {
   readonly alerts: readonly HeldAlert[];
   readonly outcome: Outcome | null;
   /** Who asked for this end and why, where a person did. */
-  readonly closing?: Pick<CloseRequest, 'outcome' | 'by' | 'reason'>;
+  readonly closing?: Pick<Closure, 'outcome' | 'by' | 'reason'>;
   readonly drill: boolean;
 }
 

@@ -1,5 +1,5 @@
 import { steps } from '../contract/names.ts';
-import { CloseRequest, Note, StepMessage, type Status } from '../contract/schemas.ts';
+import { CloseRequest, Extension, Note, StepMessage, type Status } from '../contract/schemas.ts';
 import type { Answer, Cli } from './cli.ts';
 import { unconfirmed } from './decide.ts';
 import { CliError } from './exit.ts';
@@ -13,6 +13,7 @@ export interface MessageOptions {
   text?: string;
   outcome?: string;
   reason?: string;
+  for?: string;
 }
 
 const anyRun = '00000000';
@@ -38,6 +39,15 @@ export async function aboutStep(
   const fields = { step, by: named(options), ...(options.note === undefined ? {} : { note: options.note }) };
   checked(StepMessage, { ...fields, run: anyRun }, `the ${verb}`);
   return await tell(cli, text, { verb, by: fields.by, about: step }, (run) => ({ ...fields, run }), `your ${verb} of ${step}`);
+}
+
+/** `extend`: the watch lasts longer. */
+export async function extend(cli: Cli, text: string, options: MessageOptions): Promise<Answer> {
+  const longer = required(options.for, '--for', 'how much longer, 24h or 7d');
+  const fields = { for: longer, by: named(options), ...(options.note === undefined ? {} : { note: options.note }) };
+  checked(Extension, { ...fields, run: anyRun }, 'the extension');
+  const asked = { verb: 'extend', by: fields.by, about: `extend watch by ${longer}` };
+  return await tell(cli, text, asked, (run) => ({ ...fields, run }), `your request to watch ${longer} longer`);
 }
 
 /** `close`: asks for an end; it opens a gate, approved like any other. */

@@ -7,7 +7,7 @@ import { amend, decide, type AmendOptions, type DecideOptions } from './decide.t
 import { doctor } from './doctor.ts';
 import { CliError, exitCodes } from './exit.ts';
 import { list } from './list.ts';
-import { aboutStep, close, note, type MessageOptions } from './message.ts';
+import { aboutStep, close, extend, note, type MessageOptions } from './message.ts';
 import { plan } from './plan.ts';
 import { chat, demo, hasPart, hostWorker, worker } from './run.ts';
 import { show } from './show.ts';
@@ -128,6 +128,11 @@ function deciding(program: Command, command: Make, run: Run): void {
     .option('--keep-file <file>', 'YAML or JSON list of {factId, justification}')
     .addOption(by())
     .action((id: string, o: AmendOptions & { json?: boolean }) => run(o, (cli) => amend(cli, id, o)));
+  command('extend <incident>', 'watch a peer longer that is back')
+    .option('--for <duration>', 'how much longer, 24h or 7d (needed)')
+    .option('--note <text>', 'for the record')
+    .addOption(by())
+    .action((id: string, o: MessageOptions & { json?: boolean }) => run(o, (cli) => extend(cli, id, o)));
   command('close <incident>', 'ask for an end; opens a gate')
     .option('--outcome <outcome>', 'expelled or dismissed (needed)')
     .option('--reason <text>', 'why (needed)')

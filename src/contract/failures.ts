@@ -37,6 +37,8 @@ export const failureTypes = {
   HostRefused: { retryable: false },
   /** The peer does not show a new key that is good yet: asked again until it does. */
   RotationPending: { retryable: true },
+  /** The peer is looked at again after a while: nothing was touched, and the watch is not over. */
+  WatchGoesOn: { retryable: true },
   /** A run whose history is to be sealed has not ended yet. */
   RunStillOpen: { retryable: true },
 } as const satisfies Record<string, { retryable: boolean }>;

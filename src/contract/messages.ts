@@ -15,6 +15,7 @@ export const retrySignal = defineSignal<[unknown]>('retry');
 export const doneSignal = defineSignal<[unknown]>('done');
 export const skipSignal = defineSignal<[unknown]>('skip');
 export const closeSignal = defineSignal<[unknown]>('close');
+export const extendSignal = defineSignal<[unknown]>('extend');
 
 export const statusQuery = defineQuery<Status>('status');
 export const planQuery = defineQuery<PlanAnswer, [unknown?]>('plan');

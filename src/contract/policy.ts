@@ -53,8 +53,15 @@ export const Policy = z.strictObject({
   rotation: z.strictObject({ remindEvery: Duration, escalateAfter: Duration }).optional(),
   /** Absent in what an older run pinned. */
   watch: WatchPolicy.optional(),
+  /** How much a test pull lets in, held back, and how long at most. Absent in what an older run pinned. */
+  testPull: z.strictObject({ maxFacts: z.int().min(1).max(10_000), atMost: Duration }).optional(),
+  /** Are trust rules against the peer's sources kept when it is restored? Absent in what an older run pinned. */
+  probation: z.boolean().optional(),
 });
 export type Policy = z.infer<typeof Policy>;
+
+/** How long a peer is watched where the start does not say. */
+export const watchedFor: Duration = '24h';
 
 const gateDefault: GatePolicy = { need: 1, approvers: null, expiresAfter: '24h', remindEvery: '4h' };
 
@@ -67,6 +74,8 @@ export const watchDefault: WatchPolicy = {
   rejectedTokens: { atLeast: 4, within: '1m' },
   burst: { facts: 50, within: '1h', times: 5 },
 };
+
+export const testPullDefault = { maxFacts: 1_000, atMost: '15m' };
 
 /** What holds when no policy file is configured: one named person for each gate, a day for each opening. */
 export const defaultPolicy: Policy = {
@@ -84,6 +93,8 @@ export const defaultPolicy: Policy = {
   window: '10m',
   rotation: rotationDefault,
   watch: watchDefault,
+  testPull: testPullDefault,
+  probation: false,
 };
 
 const GateTightening = z.strictObject({
@@ -121,6 +132,8 @@ export const PolicyFile = z.strictObject({
   window: Duration.optional(),
   rotation: Policy.shape.rotation,
   watch: Policy.shape.watch,
+  testPull: Policy.shape.testPull,
+  probation: Policy.shape.probation,
 });
 
 /** One person, however they write their name: quorums count people, not spellings. */

@@ -105,6 +105,10 @@ export const CloseRequest = z.strictObject({
 });
 export type CloseRequest = z.infer<typeof CloseRequest>;
 
+/** Signal `extend`: the watch that is under way lasts so much longer. */
+export const Extension = z.strictObject({ for: Duration, run: RunPrefix, by: Name, note: Text.optional() });
+export type Extension = z.infer<typeof Extension>;
+
 /** Each signal and update by its name on the wire, with what its one argument must be. */
 export const signalSchemas = {
   approve: Vote,
@@ -116,6 +120,7 @@ export const signalSchemas = {
   done: StepMessage,
   skip: StepMessage,
   close: CloseRequest,
+  extend: Extension,
 } as const;
 export const updateSchemas = { decide: Decision, amend: Amendment } as const;
 

@@ -219,6 +219,14 @@ export interface BacklogJudged extends StepResult {
   readonly plan: PlanRef;
 }
 
+/** What came through the door, judged: `keep` in what is sealed under `evidenceId` may be shown. */
+export interface ArrivalsJudged extends StepResult {
+  readonly evidenceId: string;
+  readonly shows: number;
+  /** Why the test pull is not passed; empty: it is. */
+  readonly failed: readonly string[];
+}
+
 /** A tripwire that was touched. */
 export interface Trip {
   readonly wire: string;
@@ -260,8 +268,13 @@ export interface HostDone {
   readonly evidence: EvidenceHead;
 }
 
+/** A peer that was let in; `at`: since when it delivers, by the clock of the node's machine. ISO 8601. */
+export interface LetIn extends HostDone {
+  readonly at: string;
+}
+
 /** What people are told at once, and not only where they look. */
-export type AnnouncementKind = 'rotation' | 'rotation-overdue';
+export type AnnouncementKind = 'rotation' | 'rotation-overdue' | 'trip' | 'watch-over';
 
 export interface Announcement {
   readonly ref: IncidentRef;

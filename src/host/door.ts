@@ -21,7 +21,8 @@ export const Opened = z.object({
   cursors: Cursors,
 });
 export type Opened = z.infer<typeof Opened>;
-export const doorEnds = ['facts', 'time', 'cancelled', 'overdue'] as const;
+/** `expected`: all came that was known to wait, and the cursor moved. */
+export const doorEnds = ['facts', 'expected', 'time', 'cancelled', 'overdue'] as const;
 export const Closed = z.object({ by: z.enum(doorEnds), at: z.string(), arrived: z.int(), cursors: Cursors, statuses: z.array(z.string()) });
 export type Closed = z.infer<typeof Closed>;
 /** `shown`: held back no more; `held`: still held back. */
@@ -133,6 +134,18 @@ export async function showArrivals(database: HostDatabase, effect: Effect, opene
     await letCardsExpire(session, shown);
     return { shown, held: (await heldFacts(session, opened.name)).length };
   });
+}
+
+/**
+ * What comes from these peers from now on is held back no more. What came through their doors still is, and its cards stay
+ * out of recall. Throws {@link HostRefusedError} while one of the doors is open.
+ */
+export async function letArrive(session: Session, kind: HostDatabase['kind'], peerIds: readonly string[]): Promise<void> {
+  const isOf = ({ peers }: Opened): boolean => peers.some(({ id }) => peerIds.includes(id));
+  if ((await standing(session, doors, Opened)).some(isOf))
+    throw new HostRefusedError('a peer is let in when its door is shut, and this one is open');
+  for (const opened of await standing(session, { operation: 'openDoor', undo: 'endHold' }, Opened))
+    if (isOf(opened)) await dropHold(session, kind, opened.name, ['facts', 'cursor']);
 }
 
 /**

@@ -20,6 +20,7 @@ export const operations = [
   'openDoor',
   'closeDoor',
   'showArrivals',
+  'letPeerIn',
   'endHold',
 ] as const;
 export type Operation = (typeof operations)[number];
@@ -111,10 +112,11 @@ interface Pair {
  */
 export async function standing<T>(
   session: Session,
-  { except, ...pair }: Pair & { readonly except?: string },
+  { except, ...pair }: Pair & { readonly except?: string | ((effect: string) => boolean) },
   record: z.ZodType<T>,
 ): Promise<T[]> {
-  return (await standingOf(session, pair)).filter(({ effect }) => effect !== except).map((one) => record.parse(one.record));
+  const isLeftOut = typeof except === 'function' ? except : (effect: string) => effect === except;
+  return (await standingOf(session, pair)).filter(({ effect }) => !isLeftOut(effect)).map((one) => record.parse(one.record));
 }
 
 /** One effect as it is on record. */

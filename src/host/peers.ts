@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { placeholders, type HostDatabase, type Session } from './database.ts';
+import { letArrive } from './door.ts';
 import { effectsOf, once, recorded, standing, type Effect, type Made } from './effect.ts';
 
 const Text = z.string().nullable();
@@ -78,9 +79,17 @@ export async function revokePeers(database: HostDatabase, effect: Effect, ids: r
   });
 }
 
-/** Opens it again as it was, for what the effect `of` revoked, still is, and no other incident keeps shut. */
-export async function reinstatePeers(database: HostDatabase, effect: Effect & { readonly of: string }): Promise<Made<PeersReinstated>> {
-  const { peers } = (await recorded(database, effect.of, PeersRevoked)) ?? { peers: [] };
+/**
+ * Opens it again as it was, for what the effect `of` revoked, still is, and no other incident keeps shut.
+ * @param only - of these nodes alone: the other rows stay as they are for good
+ */
+export async function reinstatePeers(
+  database: HostDatabase,
+  effect: Effect & { readonly of: string },
+  only?: readonly string[],
+): Promise<Made<PeersReinstated>> {
+  const revoked = (await recorded(database, effect.of, PeersRevoked)) ?? { peers: [] };
+  const peers = revoked.peers.filter(({ nodeId }) => only?.includes(nodeId) ?? true);
   return once(database, effect, PeersReinstated, async (session) => {
     await session.lock('peers');
     const others = await standing(session, { ...shut, except: effect.of }, PeersRevoked);
@@ -93,6 +102,37 @@ export async function reinstatePeers(database: HostDatabase, effect: Effect & { 
       peers.map(({ id }) => id),
     );
     return { peers: now.map(({ id, status }) => ({ id, status, held: held.has(id) })) };
+  });
+}
+
+/** `at`: since when, by the clock of the node's machine. */
+export const PeerLetIn = PeersReinstated.extend({ at: z.string() });
+export type PeerLetIn = z.infer<typeof PeerLetIn>;
+
+/**
+ * Lets rows that an incident shut deliver again as they did before, for a watch: what shut them stands, so that they are
+ * shut again and given back as ever. Holds of its doors take nothing back any more that comes; cards of what they held
+ * stay out of recall.
+ * @param isOwn - is this effect one of the same incident?
+ */
+export async function letPeerIn(
+  database: HostDatabase,
+  effect: Effect,
+  ids: readonly string[],
+  isOwn: (effect: string) => boolean,
+): Promise<Made<PeerLetIn>> {
+  return once(database, effect, PeerLetIn, async (session) => {
+    const at = new Date().toISOString();
+    await session.lock('peers');
+    const own = await standing(session, { ...shut, except: (key) => !isOwn(key) }, PeersRevoked);
+    const others = await standing(session, { ...shut, except: isOwn }, PeersRevoked);
+    const was = new Map(own.toReversed().flatMap(({ peers }) => peers.map((row) => [row.id, row.was] as const)));
+    const held = new Set(others.flatMap(({ peers }) => peers.map(({ id }) => id)));
+    await letArrive(session, database.kind, ids);
+    for (const id of ids)
+      if (!held.has(id)) await session.run("UPDATE peers SET status = ? WHERE id = ? AND status = 'revoked'", was.get(id) ?? 'revoked', id);
+    const now = await statuses(session, ids);
+    return { at, peers: now.map(({ id, status }) => ({ id, status, held: held.has(id) })) };
   });
 }
 

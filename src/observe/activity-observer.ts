@@ -23,7 +23,7 @@ const sealing = /^cordon-seal:([^:]+):/;
 /** Asked for each decision, and says nothing that the decision's own line does not say. */
 const quiet: ReadonlySet<string> = new Set(['whichRun']);
 /** Tried again for weeks, by design. */
-const waiting: ReadonlySet<string> = new Set(['verifyKeys']);
+const waiting: ReadonlySet<string> = new Set(['verifyKeys', 'watchPeer']);
 
 /** Puts incident, phase, round and step on each line of an activity, says how each attempt went, and makes a span of it. */
 export function observeActivities(tracing: Tracing | undefined): (context: Context) => ActivityInterceptors {

@@ -179,6 +179,6 @@ export function contentHash(seen: SeenFact): string {
 }
 
 /** As sha256Id of the contract does it in the workflow sandbox; outside of it there is a faster way. */
-function idOf(content: unknown): string {
+export function idOf(content: unknown): string {
   return `sha256:${createHash('sha256').update(canonicalJson(content)).digest('hex')}`;
 }

@@ -2,7 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import { durationMs, spanWords } from '../contract/duration.ts';
 import type { Policy } from '../contract/policy.ts';
 import type { JudgedFact } from '../contract/schemas.ts';
-import { contentHash, instantMs, tripleKey, valueId, type PeerNames, type RuleContext, type SeenFact } from './facts.ts';
+import { idOf, instantMs, tripleKey, valueId, type PeerNames, type RuleContext, type SeenFact } from './facts.ts';
 import { contractText, short, type Finding, type Rule } from './rule.ts';
 import { rules } from './rules.ts';
 
@@ -125,11 +125,20 @@ function found(seen: SeenFact, waiting: Waiting): Named[] {
   });
 }
 
+/**
+ * What people approve of a fact that has not come yet, so that it is known again once it did: what its sender says, and
+ * nothing that our node works out.
+ */
+function returningHash({ id, entity, relation, source, fact }: SeenFact): string {
+  const said = fact && { scope: fact.scope, timestamp: fact.timestamp, confidence: fact.confidence, value: valueId(fact.value) };
+  return idOf({ id, entity, relation, source, ...said });
+}
+
 const maxReason = 1_500;
 
 function judgeOne(seen: SeenFact, bad: readonly Named[], evidenceId: string): JudgedFact {
   const { id, entity, relation, fact } = seen;
-  const place = { id, entity, relation, scope: fact?.scope ?? '', evidence: [evidenceId], contentHash: contentHash(seen) };
+  const place = { id, entity, relation, scope: fact?.scope ?? '', evidence: [evidenceId], contentHash: returningHash(seen) };
   if (bad.length === 0)
     return { ...place, action: 'keep', way: 'none', rule: 'benign', reason: 'would be let in: no rule finds anything', ours: 'not asked' };
   return {

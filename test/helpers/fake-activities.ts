@@ -4,7 +4,7 @@ import type { Activities } from '../../activities/index.ts';
 import type { FailureType } from '../../src/contract/failures.ts';
 import { defaultPolicy, type Policy } from '../../src/contract/policy.ts';
 import type { PlanItem } from '../../src/contract/schemas.ts';
-import type { Pause, PlanRef, StepResult, VerifiedKeys } from '../../src/contract/steps.ts';
+import type { Pause, PlanRef, StepResult, Trip, VerifiedKeys } from '../../src/contract/steps.ts';
 import { planHash, sha256Id } from '../../src/contract/canonical.ts';
 
 /** What the fake world looks like, and what it counts. Typed as the real activities are. */
@@ -38,6 +38,12 @@ export interface FakeWorld {
   /** The new keys that the peer shows; undefined: none so far. */
   keys: VerifiedKeys | undefined;
   announced: string[];
+  /** What waits behind the fence, and whether it would be let in; a test pull brings all of it. */
+  waiting: Map<string, PlanItem['action']>;
+  /** What waits still after a test pull. */
+  stubborn: Map<string, PlanItem['action']>;
+  /** Wires that the next look touches. */
+  trips: Trip[];
   entries: number;
 }
 
@@ -75,6 +81,12 @@ export function fakeWorld(change: Partial<FakeWorld> = {}): FakeWorld {
     hostQueue: undefined,
     keys: undefined,
     announced: [],
+    waiting: new Map([
+      ['fact-w', 'keep'],
+      ['fact-x', 'suppress'],
+    ]),
+    stubborn: new Map(),
+    trips: [],
     entries: 0,
     ...change,
   };
@@ -248,9 +260,16 @@ export function fakeActivities(world: FakeWorld): Activities {
     },
     watchPeer: async () => {
       called('watchPeer');
-      return { trips: [], looks: 1, lastLookAt: new Date(0).toISOString(), coverage: [], evidence: evidence() };
+      const trips = world.trips.splice(0);
+      return { trips, looks: 1, lastLookAt: new Date(0).toISOString(), coverage: [], evidence: evidence() };
     },
-    judgeBacklog: async () => ({ ...ended('judgeBacklog'), plan: planOf(new Map()) }),
+    judgeBacklog: async () => ({ ...ended('judgeBacklog'), plan: planOf(world.waiting) }),
+    judgeArrivals: async () => {
+      const shows = [...world.waiting.values()].filter((action) => action === 'keep').length;
+      world.waiting = world.stubborn;
+      const result = ended('judgeArrivals');
+      return { ...result, evidenceId: sha256Id('arrivals'), shows, failed: result.outcome === 'verified' ? [] : ['as the test asked'] };
+    },
     registerPeer: async ({ peer: of, keys, approvedInRun }) => {
       assertHere(approvedInRun);
       if (world.keys && keys.publicKey !== world.keys.publicKey)

@@ -78,10 +78,11 @@ function fakeHostActivities(host: FakeHost): HostActivities {
       };
     },
     holdDoorOpen: async () => {
-      const none = { door: '', arrived: 0, evidenceId: '', cursorBefore: {}, cursorAfter: {}, closedBy: 'time' } as const;
+      const none = { door: 'door', arrived: 2, evidenceId: '', cursorBefore: {}, cursorAfter: {}, closedBy: 'time' } as const;
       return { ...(await done()), ...none };
     },
     showArrivals: done,
+    letPeerIn: async () => ({ ...(await done()), at: new Date().toISOString() }),
     endHolds: done,
   };
 }

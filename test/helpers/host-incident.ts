@@ -8,17 +8,33 @@ import { managedProcess, waitUntil, type ManagedProcess } from '../../src/lab/pr
 import { startTemporal } from '../../src/lab/temporal-server.ts';
 import { freePort, repoRoot, stigmemBin } from '../../src/lab/tools.ts';
 import type { PeerCompromise } from '../../workflows/index.ts';
+import type { StigmemNode } from '../../src/lab/stigmem-node.ts';
 import { hostileScene, type Scene, type SceneOptions } from './hostile-scene.ts';
 
 /** A worker and a host worker as they are run, beside a node whose peer has turned. */
-export interface HostIncident {
+export interface HostIncident extends Workers {
   readonly scene: Scene;
+}
+
+/** A node of ours and a peer of it, with a folder for what is written. */
+interface Stage {
+  readonly dir: string;
+  readonly evidenceDir: string;
+  readonly ours: StigmemNode;
+  readonly peerNodeId: string;
+  stop(): Promise<void>;
+}
+
+/** The processes, and how an incident is started and led. */
+export interface Workers {
   readonly worker: ManagedProcess;
   readonly hostWorker: ManagedProcess;
+  readonly client: Client;
   start(id: string, payload?: object): Promise<WorkflowHandle<typeof PeerCompromise>>;
   until(incident: WorkflowHandle<typeof PeerCompromise>, what: string, fits: (now: Status) => boolean): Promise<Status>;
   plan(incident: WorkflowHandle<typeof PeerCompromise>): Promise<PlanAnswer>;
-  approve(incident: WorkflowHandle<typeof PeerCompromise>, gate: string): Promise<void>;
+  /** Approves the opening that waits, or the next one; `more` goes into the decision. */
+  approve(incident: WorkflowHandle<typeof PeerCompromise>, gate: string, more?: object): Promise<Status>;
   close(incident: WorkflowHandle<typeof PeerCompromise>, outcome: 'expelled' | 'dismissed'): Promise<Status>;
   /** What the host worker's health check answers. */
   health(): Promise<number>;
@@ -26,29 +42,37 @@ export interface HostIncident {
   stop(): Promise<void>;
 }
 
+type Env = Readonly<Record<string, string>>;
+
 export async function hostIncident(
   name: string,
-  { burstFacts = 20, env = {}, ...options }: SceneOptions & { burstFacts?: number; env?: Readonly<Record<string, string>> } = {},
+  { burstFacts = 20, env = {}, ...options }: SceneOptions & { burstFacts?: number; env?: Env } = {},
 ): Promise<HostIncident> {
   const scene = await hostileScene(name, burstFacts, options);
-  const server = await startTemporal({ dir: join(scene.dir, 'temporal'), inMemory: true });
+  const { dir, ours, peer, deps, stop } = scene;
+  return { scene, ...(await workersOn({ dir, ours, evidenceDir: deps.evidenceDir, peerNodeId: peer.nodeId, stop }, { host: env })) };
+}
+
+/** Starts both workers, and a Temporal server for them. */
+export async function workersOn(stage: Stage, env: { readonly host?: Env; readonly worker?: Env } = {}): Promise<Workers> {
+  const server = await startTemporal({ dir: join(stage.dir, 'temporal'), inMemory: true });
   const connection = await Connection.connect({ address: server.address });
   const client = new Client({ connection });
   const common = {
     PATH: process.env['PATH'] ?? '',
-    HOME: scene.dir,
+    HOME: stage.dir,
     TEMPORAL_ADDRESS: server.address,
-    CORDON_EVIDENCE_DIR: scene.deps.evidenceDir,
+    CORDON_EVIDENCE_DIR: stage.evidenceDir,
   };
   const cordon = (command: string, more: Readonly<Record<string, string>>): ManagedProcess => {
-    const logFile = join(scene.dir, `${command}.log`);
+    const logFile = join(stage.dir, `${command}.log`);
     // A process that is started again writes on in the same file.
     let lines = 0;
     return managedProcess({
       name: `cordon ${command}`,
       command: process.execPath,
       args: [join(repoRoot, 'bin', 'cordon.js'), command],
-      cwd: scene.dir,
+      cwd: stage.dir,
       env: { ...common, ...more },
       logFile,
       ready: async () => {
@@ -62,25 +86,26 @@ export async function hostIncident(
     });
   };
   const worker = cordon('worker', {
-    STIGMEM_URL: scene.ours.url,
-    STIGMEM_ADMIN_KEY: scene.ours.adminKey,
-    CORDON_AGENT_KEY: await scene.ours.issueKey({ entityUri: 'stigmem://ours.test/agent/asking', permissions: ['read'] }),
+    STIGMEM_URL: stage.ours.url,
+    STIGMEM_ADMIN_KEY: stage.ours.adminKey,
+    CORDON_AGENT_KEY: await stage.ours.issueKey({ entityUri: 'stigmem://ours.test/agent/asking', permissions: ['read'] }),
     CORDON_PEER_ALLOW: 'loopback',
     CORDON_WRITES_PER_HOUR: '1000000',
+    ...env.worker,
   });
   const health = `127.0.0.1:${await freePort()}`;
   const hostWorker = cordon('host-worker', {
     CORDON_HEALTH_LISTEN: health,
-    ...scene.ours.env,
+    ...stage.ours.env,
     CORDON_STIGMEM_BIN: stigmemBin(),
-    CORDON_SNAPSHOT_DIR: join(scene.dir, 'snapshots'),
-    ...env,
+    CORDON_SNAPSHOT_DIR: join(stage.dir, 'snapshots'),
+    ...env.host,
   });
   await Promise.all([worker.start(), hostWorker.start()]);
 
   const statusOf = (incident: WorkflowHandle<typeof PeerCompromise>): Promise<Status> =>
     client.withDeadline(Date.now() + 5_000, () => incident.query(statusQuery));
-  const until: HostIncident['until'] = async (incident, what, fits) => {
+  const until: Workers['until'] = async (incident, what, fits) => {
     let last: Status | undefined;
     try {
       return await waitUntil(
@@ -97,12 +122,13 @@ export async function hostIncident(
   };
   const digestOf = ({ waitingFor }: Status, gate: string): string | undefined =>
     waitingFor.flatMap((one) => (one.kind === 'gate' && one.gate === gate ? [one.digest] : []))[0];
-  const approve: HostIncident['approve'] = async (incident, gate) => {
+  const approve: Workers['approve'] = async (incident, gate, more = {}) => {
     const now = await until(incident, `gate ${gate}`, (status) => digestOf(status, gate) !== undefined);
-    await incident.signal('approve', { gate, digest: digestOf(now, gate), by: 'bob' });
+    await incident.signal('approve', { gate, digest: digestOf(now, gate), by: 'bob', ...more });
+    return now;
   };
   return {
-    scene,
+    client,
     health: async () => (await fetch(`http://${health}/healthz`)).status,
     worker,
     hostWorker,
@@ -112,7 +138,7 @@ export async function hostIncident(
       client.workflow.start<typeof PeerCompromise>(workflowType, {
         taskQueue: 'stigmem-runbooks',
         workflowId: id,
-        args: [{ peer: scene.peer.nodeId, ...payload }],
+        args: [{ peer: stage.peerNodeId, ...payload }],
       }),
     plan: (incident) => client.withDeadline(Date.now() + 5_000, () => incident.query(planQuery, {})),
     close: async (incident, outcome) => {
@@ -127,7 +153,7 @@ export async function hostIncident(
       await Promise.all([worker.stop(), hostWorker.stop()]);
       await connection.close();
       await server.stop();
-      await scene.stop();
+      await stage.stop();
     },
   };
 }

@@ -4,6 +4,8 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createHostActivities, type HostActivities } from '../../activities/host/index.ts';
+import { sealPlan } from '../../activities/facts/plans.ts';
+import type { JudgedFact } from '../../src/contract/schemas.ts';
 import { closedDoor, Opened, openDoor } from '../../src/host/door.ts';
 import { keepDoors } from '../../src/host/door-keeper.ts';
 import { auditSource, recorded } from '../../src/host/effect.ts';
@@ -48,6 +50,7 @@ describe.each<Storage>(['sqlite', 'postgres'])('on %s', (storage) => {
   const input = (name: string, maxFacts: number, ms: number) => ({
     ref: refOf(name),
     peer: scene.peer,
+    nodeId: scene.peer.nodeId,
     approvedInRun: 'run-1',
     maxFacts,
     ms,
@@ -63,6 +66,24 @@ describe.each<Storage>(['sqlite', 'postgres'])('on %s', (storage) => {
   const recalled = async (query: string): Promise<string> => {
     const answer = await scene.node.recall({ query, scope: 'company', min_confidence: 0, token_budget: 200_000 });
     return JSON.stringify(answer.facts);
+  };
+  /** Evidence id of a judgement in which these are good, and those bad. */
+  const judgedAs = async (good: readonly string[], bad: readonly string[] = []): Promise<string> => {
+    const item = (id: string, action: 'keep' | 'suppress'): JudgedFact => ({
+      id,
+      action,
+      entity: '',
+      relation: '',
+      scope: '',
+      way: 'none',
+      rule: 'test',
+      reason: 'test',
+      evidence: [],
+      contentHash: '',
+      ours: 'not asked',
+    });
+    const all = [...good.map((id) => item(id, 'keep')), ...bad.map((id) => item(id, 'suppress'))];
+    return (await sealPlan(scene.deps, refOf('poison'), `judged ${good.join()}`, all)).plan.evidenceId;
   };
   const fact = (name: string, value: string, more: object = {}) => ({
     entity: `stigmem://peer.test/${name}`,
@@ -109,8 +130,12 @@ describe.each<Storage>(['sqlite', 'postgres'])('on %s', (storage) => {
     over = true;
     await poll;
     expect([seen, hidden]).toEqual([[], []]);
-    const show = { ref: refOf('poison'), approvedInRun: 'run-1', door: held.door, ids: good };
-    expect(await runActivity(activities.showArrivals, { ...show, ids: [...good, 'never-came'] })).toMatchObject({
+    const show = {
+      ref: refOf('poison'),
+      approvedInRun: 'run-1',
+      judged: await judgedAs([...good, 'never-came'], poison),
+    };
+    expect(await runActivity(activities.showArrivals, show)).toMatchObject({
       done: 1,
       residual: [{ count: 1 }],
     });
@@ -124,7 +149,11 @@ describe.each<Storage>(['sqlite', 'postgres'])('on %s', (storage) => {
     ]);
     expect(overrides.map(({ fact_id: id }) => id)).toEqual(poison.toSorted());
     // They would have found it: here it is shown.
-    await runActivity(activities.showArrivals, { ...show, ref: { ...show.ref, at: '2026-11-23T02:00:00.000Z' }, ids: poison });
+    await runActivity(activities.showArrivals, {
+      ...show,
+      ref: { ...show.ref, at: '2026-11-23T02:00:00.000Z' },
+      judged: await judgedAs(poison),
+    });
     for (const [query, word] of [
       ['credentials evil-three', 'evil-three'],
       ['team red owns auth', 'evil-one'],

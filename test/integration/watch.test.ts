@@ -1,6 +1,9 @@
+import { MockActivityEnvironment } from '@temporalio/testing';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { StepFailure } from '../../activities/failures.ts';
 import { watchActivities, type WatchInput } from '../../activities/watch.ts';
 import { defaultPolicy, watchDefault } from '../../src/contract/policy.ts';
+import type { Watched } from '../../src/contract/steps.ts';
 import { readPeer } from '../../src/stigmem/peer-reader.ts';
 import { hostileScene, incidentRef, runActivity, type Scene } from '../helpers/hostile-scene.ts';
 
@@ -27,7 +30,21 @@ function watching(name: string, seconds: number, over: Partial<WatchInput> = {})
   const input = { ref, peer: scene.peer, policy: everySecond, firstBad: null, newKeySince: null, fingerprint };
   return watch({ ...input, since: since ?? '', until: until ?? '', ...over });
 }
-const watch = (input: WatchInput) => runActivity(watchActivities(scene.deps).watchPeer, input);
+/** As Temporal does it: one look an attempt, and what heartbeats said goes on to the next. */
+async function watch(input: WatchInput): Promise<Watched> {
+  const activities = watchActivities(scene.deps);
+  let heartbeatDetails: unknown;
+  for (;;) {
+    const environment = new MockActivityEnvironment({ heartbeatDetails, workflowExecution: { workflowId: 'incident', runId: 'run-1' } });
+    environment.on('heartbeat', (details: unknown) => (heartbeatDetails = details));
+    try {
+      return await environment.run(activities.watchPeer, input);
+    } catch (error) {
+      if (!(error instanceof StepFailure) || error.type !== 'WatchGoesOn') throw error;
+      await new Promise((resolve) => setTimeout(resolve, error.retryAfterMs));
+    }
+  }
+}
 /** Some of it may be in the audit only after the watch has begun to look. */
 const afterASecond = async <T>(act: () => Promise<T>): Promise<T> => {
   await new Promise((resolve) => setTimeout(resolve, 1_200));

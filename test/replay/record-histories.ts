@@ -35,10 +35,11 @@ export async function recordHistories(wanted: (name: string) => boolean): Promis
   const env = await TestWorkflowEnvironment.createFromExistingServer({ address: server.address });
   const envSmall = await TestWorkflowEnvironment.createFromExistingServer({ address: small.address });
   try {
-    for (const [name, { world, act, hasHost = false }] of Object.entries(scenarios)) {
+    for (const [name, { world, act, hasHost = false, input }] of Object.entries(scenarios)) {
       if (!wanted(name)) continue;
       const played = fakeWorld(world);
-      const play = () => withIncident(env, played, (incident) => act(incident, played), { id: `incident-${name}` });
+      const play = () =>
+        withIncident(env, played, (incident) => act(incident, played), { id: `incident-${name}`, ...(input ? { input } : {}) });
       await (hasHost ? withHostWorker(env, 'host', fakeHost(), play) : play());
       recorded.set(name, await show(env, `incident-${name}`));
     }

@@ -12,6 +12,8 @@ export interface Scenario {
   readonly act: (incident: Incident, world: FakeWorld) => Promise<unknown>;
   /** With a host worker on the queue of the world. */
   readonly hasHost?: boolean;
+  /** What it is started with. @default only the peer */
+  readonly input?: object;
 }
 
 export async function undoneAndExpelled(incident: Incident): Promise<void> {

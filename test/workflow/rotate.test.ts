@@ -140,7 +140,7 @@ describe('gate reregister', () => {
       expect(alarmed.warnings.join()).toContain('bob brought a fingerprint');
       expect(alarmed.refused.last.map(({ because }) => because)).toContain('fingerprint_mismatch');
       expect(await decide(incident, { ...vote, fingerprint })).toMatchObject({ accepted: true, have: 1 });
-      const { now } = await waits(incident, 'testPull', 'not built');
+      const { now } = await waits(incident, 'testPull', 'is not judged, so nothing is let in');
       expect(now.phase).toBe('testPull');
       expect(stepOf(now, 'judgeBacklog')).toMatchObject({ outcome: 'unverified', detail: expect.stringContaining('no host worker') });
       expect(stepOf(now, 'rebindPeer')).toMatchObject({ outcome: 'verified', phase: 'reregister' });
@@ -156,15 +156,15 @@ describe('gate reregister', () => {
         const { digest } = await gateOpen(incident, 'reregister');
         expect((await plan(incident, 'reregister')).items).toMatchObject([{ action: 'rebind', way: 'host' }]);
         await decide(incident, { gate: 'reregister', decision: 'approve', digest, by: 'bob', fingerprint });
-        const { now, run } = await waits(incident, 'testPull');
+        await gateOpen(incident, 'testPull');
+        const now = await status(incident);
         expect(stepOf(now, 'judgeBacklog')).toMatchObject({ outcome: 'verified', phase: 'testPull' });
         expect(now.coverage.map(({ what }) => what)).toContain('facts that wait behind the fence');
-        await incident.signal('retry', { step: 'testPull', run, by: 'alice' });
-        await until(incident, () => host.calls.get('fetchBacklog') === 2, 'fetched anew');
-        await waits(incident, 'testPull');
-        expect(world.calls.get('judgeBacklog')).toBe(2);
         // One that can't say what waits is no host worker for this, and nothing is made up.
         host.failing.set('fetchBacklog', 'HostRefused');
+        const { digest: opening } = await gateOpen(incident, 'testPull');
+        await decide(incident, { gate: 'testPull', decision: 'reject', digest: opening, by: 'bob' });
+        const { run } = await waits(incident, 'testPull', 'rejected by bob');
         await incident.signal('retry', { step: 'testPull', run, by: 'alice' });
         await waits(incident, 'testPull', 'see warnings');
         expect(stepOf(await status(incident), 'judgeBacklog')).toMatchObject({ outcome: 'unverified', way: 'none' });

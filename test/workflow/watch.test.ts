@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { defaultPolicy } from '../../src/contract/policy.ts';
 import { back } from '../helpers/way-back.ts';
-import { approve, closeAs, devServer, gateOpen, status, stepOf, until, waits } from '../helpers/workflow-env.ts';
+import { approve, closeAs, decide, devServer, gateOpen, status, stepOf, until, waits } from '../helpers/workflow-env.ts';
 
 describe('a watch under way, on a real clock', () => {
   let real: Awaited<ReturnType<typeof devServer>>;
@@ -75,6 +75,40 @@ describe('a watch under way, on a real clock', () => {
       await incident.signal('retry', { step: 'watch', run, by: 'alice' });
       await gateOpen(incident, 'reregister', 2);
     });
+  });
+
+  test('goes on while people are asked for full trust: a trip takes the question back', async () => {
+    const policy = { ...defaultPolicy, gates: { ...defaultPolicy.gates, restore: { ...defaultPolicy.gates.restore, need: 2 } } };
+    await back(
+      real,
+      async ({ incident, world }) => {
+        await approve(incident, 'testPull');
+        await approve(incident, 'restore', 'bob');
+        const { run } = await waits(incident, 'watch');
+        world.trips.push({ wire: 'replays', why: 'six within an hour', ids: [] });
+        await incident.signal('retry', { step: 'watch', run, by: 'alice' });
+        await gateOpen(incident, 'reregister', 2);
+        expect((await status(incident)).waitingFor.some((one) => one.kind === 'gate' && one.gate === 'restore')).toBe(false);
+      },
+      { policy },
+      { watch: '2s' },
+    );
+  });
+
+  test('goes on when full trust is rejected, for as long again', async () => {
+    await back(
+      real,
+      async ({ incident }) => {
+        await approve(incident, 'testPull');
+        const { digest } = await gateOpen(incident, 'restore');
+        await decide(incident, { gate: 'restore', decision: 'reject', digest, by: 'bob' });
+        await gateOpen(incident, 'restore', 2);
+        await approve(incident, 'restore');
+        expect((await incident.result()).outcome).toBe('restored');
+      },
+      {},
+      { watch: '2s' },
+    );
   });
 
   test('expelled in the middle of it: fenced first', async () => {

@@ -1,6 +1,5 @@
 import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { defaultPolicy } from '../../src/contract/policy.ts';
 import { fakeWorld, newKeys } from '../helpers/fake-activities.ts';
 import { back, type Back } from '../helpers/way-back.ts';
 import {
@@ -137,7 +136,7 @@ describe('the watch', () => {
         const { events } = await incident.fetchHistory();
         expect(events?.length).toBeLessThan(800);
         const { digest } = gate;
-        await decide(incident, { gate: 'restore', decision: 'approve', digest, by: 'bob' });
+        await incident.signal('approve', { gate: 'restore', digest, by: 'bob' });
         const { outcome, residual } = await incident.result();
         expect(outcome).toBe('restored');
         expect(residual.map(({ what }) => what)).not.toContain('fenceInbound');
@@ -175,7 +174,8 @@ describe('the watch', () => {
       await decide(incident, { gate: 'reregister', decision: 'approve', digest, by: 'bob', fingerprint: newKeys.fingerprint });
       await approve(incident, 'testPull');
       await clock.sleep('25h');
-      await approve(incident, 'restore');
+      const restore = await gateOpen(incident, 'restore');
+      await incident.signal('approve', { gate: 'restore', digest: restore.digest, by: 'bob' });
       expect((await incident.result()).outcome).toBe('restored');
     });
   });
@@ -218,38 +218,6 @@ describe('the watch', () => {
       await approve(incident, 'testPull');
       await gateOpen(incident, 'reregister', 2);
       expect((await status(incident)).warnings.join()).toContain('blind: nothing could be looked at');
-    });
-  });
-
-  test('goes on while people are asked for full trust: a trip takes the question back', async () => {
-    const policy = { ...defaultPolicy, gates: { ...defaultPolicy.gates, restore: { ...defaultPolicy.gates.restore, need: 2 } } };
-    await back(
-      clock,
-      async (of) => {
-        const { incident, world } = of;
-        await approve(incident, 'testPull');
-        await clock.sleep('25h');
-        await approve(incident, 'restore', 'bob');
-        world.trips.push({ wire: 'replays', why: 'six within an hour', ids: [] });
-        await clock.sleep('25h');
-        await gateOpen(incident, 'reregister', 2);
-        expect((await status(incident)).waitingFor.some((one) => one.kind === 'gate' && one.gate === 'restore')).toBe(false);
-      },
-      { policy },
-    );
-  });
-
-  test('goes on when full trust is rejected, for as long again', async () => {
-    await back(clock, async (of) => {
-      const { incident } = of;
-      await approve(incident, 'testPull');
-      await clock.sleep('25h');
-      const { digest } = await gateOpen(incident, 'restore');
-      await decide(incident, { gate: 'restore', decision: 'reject', digest, by: 'bob' });
-      await waits(incident, 'watch');
-      await clock.sleep('25h');
-      await approve(incident, 'restore');
-      expect((await incident.result()).outcome).toBe('restored');
     });
   });
 });

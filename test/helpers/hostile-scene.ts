@@ -39,6 +39,8 @@ export interface SceneOptions {
   readonly only?: readonly string[];
   /** What our node keeps its facts in. @default 'sqlite' */
   readonly storage?: Storage;
+  /** More STIGMEM_ settings of our node. */
+  readonly settings?: Readonly<Record<string, string>>;
 }
 export type Storage = 'sqlite' | 'postgres';
 
@@ -46,13 +48,13 @@ export type Storage = 'sqlite' | 'postgres';
 export async function hostileScene(
   name: string,
   burstFacts = 60,
-  { vouchedFor = [], only, storage = 'sqlite' }: SceneOptions = {},
+  { vouchedFor = [], only, storage = 'sqlite', settings = {} }: SceneOptions = {},
 ): Promise<Scene> {
   const dir = join(repoRoot, '.test', name);
   rmSync(dir, { recursive: true, force: true });
   const postgres = storage === 'postgres' ? await startPostgres(join(dir, 'postgres')) : undefined;
   await postgres?.create('stigmem');
-  const env: Readonly<Record<string, string>> = postgres === undefined ? {} : onPostgres(postgres.dsn('stigmem'));
+  const env = { ...settings, ...(postgres === undefined ? {} : onPostgres(postgres.dsn('stigmem'))) };
   const [ours, peerNode] = await Promise.all([
     startStigmemNode({ name: 'ours', dir: join(dir, 'ours'), quarantineGarden: true, env }),
     startStigmemNode({ name: 'peer', dir: join(dir, 'peer'), entities: vouchedFor }),
